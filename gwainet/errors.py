@@ -1,0 +1,40 @@
+"""The errors a user can meet; each says what is wrong and what to do.
+
+::
+
+    GwainetError
+      ParamsError     a param is unknown, mistyped or out of range
+      SourceError     what the user brought is missing, damaged or not what its name says
+      DataError       prepared faces are missing, damaged or do not fit the params
+      ContractError   the data contract does not hold
+      CheckpointError weights or a checkpoint do not fit the networks
+      TrackingError   the tracking server refused or lost something
+"""
+
+
+class GwainetError(Exception):
+    """Base of all errors that the command line prints as one message, without a traceback."""
+
+
+class ParamsError(GwainetError):
+    """A param is unknown, mistyped or out of range."""
+
+
+class SourceError(GwainetError):
+    """What the user brought is missing, damaged or not what its name says."""
+
+
+class DataError(GwainetError):
+    """Prepared faces are missing, damaged or do not fit the params."""
+
+
+class ContractError(GwainetError):
+    """The data contract does not hold."""
+
+
+class CheckpointError(GwainetError):
+    """Weights or a checkpoint do not fit the networks."""
+
+
+class TrackingError(GwainetError):
+    """The tracking server refused or lost something."""

@@ -1,0 +1,53 @@
+"""Pictures as arrays: resampling as the paper's data were made, conversions, grids.
+
+uint8 arrays are (height, width, 3) RGB; tensors are (B, 3, H, W).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+from gwainet.params import SCALE
+
+Uint8 = npt.NDArray[np.uint8]
+
+
+def downscale(image: Uint8) -> Uint8:
+    """I_LR of I_GT: 8x down by Pillow's bicubic on uint8 (Sec. 3; D4 in docs/paper.md).
+
+    Shapes: (H, W, 3) -> (H/8, W/8, 3).
+    """
+    height, width = image.shape[:2]
+    return np.asarray(Image.fromarray(image).resize((width // SCALE, height // SCALE), Image.Resampling.BICUBIC))
+
+
+def upscale(image: Uint8) -> Uint8:
+    """I_LRU of I_LR: 8x up by Pillow's bicubic on uint8 (Sec. 3.2, Warper; D4 in docs/paper.md).
+
+    Shapes: (h, w, 3) -> (8h, 8w, 3).
+    """
+    height, width = image.shape[:2]
+    return np.asarray(Image.fromarray(image).resize((width * SCALE, height * SCALE), Image.Resampling.BICUBIC))
+
+
+def grid(rows: Sequence[Sequence[Uint8]], titles: Sequence[str] = (), gap: int = 4) -> Image.Image:
+    """Lay pictures out in rows and columns, all scaled to the first picture's size, titles above the columns.
+
+    Smaller pictures are enlarged without smoothing, so that a low-resolution input shows its pixels.
+    """
+    height, width = rows[0][0].shape[:2]
+    top = 18 if titles else 0
+    columns = max(len(row) for row in rows)
+    sheet = Image.new("RGB", (columns * (width + gap) + gap, top + len(rows) * (height + gap) + gap), "white")
+    draw = ImageDraw.Draw(sheet)
+    for column, title in enumerate(titles):
+        draw.text((gap + column * (width + gap) + width // 2, 3), title, fill="black", anchor="ma")
+    for line, row in enumerate(rows):
+        for column, picture in enumerate(row):
+            tile = Image.fromarray(picture)
+            if tile.size != (width, height):
+                tile = tile.resize((width, height), Image.Resampling.NEAREST)
+            sheet.paste(tile, (gap + column * (width + gap), top + gap + line * (height + gap)))
+    return sheet

@@ -1,0 +1,354 @@
+"""Every setting, typed and checked: `params.yaml` is read here and nowhere else.
+
+`params.yaml` holds `profile`, `base.<section>` and `profiles.<name>.<section>`; a profile's values are merged deeply over
+the base's. A section belongs to the stage of its name; `networks` is shared by the stages that build networks, and
+`runtime` says how to run, never what comes out, so no stage's result depends on it.
+
+The defaults below are the paper's (Sec. 4.2, CelebA's recipe where the two recipes differ) or `docs/paper.md`'s decisions.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from gwainet.errors import ParamsError
+
+Positive = Annotated[int, Field(gt=0)]
+NotNegative = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+NotNegativeFloat = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+SCALE = 8  # the paper's only upscaling factor: three stride-2 stages and three pixel shufflers
+
+
+class Section(BaseModel):
+    """A group of params: frozen, with unknown names refused and no silent conversion of types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class DrawnPeople(Section):
+    """The people that the project draws itself (source `drawn`)."""
+
+    people: Positive = Field(300, description="identities to draw")
+    photos: tuple[int, int] = Field((4, 6), description="fewest and most photos of one person", strict=False)
+    seed: NotNegative = Field(0, description="of everything drawn")
+    supersampling: Positive = Field(2, description="drawn at this multiple of the size, then scaled down")
+    jpeg_quality: int = Field(95, ge=50, le=100, description="of the written photos")
+    validation: Fraction = Field(0.1, description="share of the people in the partition file's validation split")
+    test: Fraction = Field(0.2, description="share of the people in the partition file's test split")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not 2 <= self.photos[0] <= self.photos[1]:
+            raise ValueError("photos must be [fewest, most] with 2 <= fewest <= most")
+        if self.validation + self.test >= 1:
+            raise ValueError("validation + test must leave people to train on (sum below 1)")
+        return self
+
+
+class FetchFaces(Section):
+    """Where the photos come from. Names of files are relative to `data/source/<profile>/`."""
+
+    source: Literal["drawn", "celeba", "folder", "pairs"] = "drawn"
+    images: str = Field("img_align_celeba.zip", description="a zip or a folder with the photos (celeba, folder, pairs)")
+    identities: str = Field("identity_CelebA.txt", description="celeba: file name and identity, a line each")
+    partition: str = Field("list_eval_partition.txt", description="celeba: file name and 0, 1 or 2, a line each")
+    pairs: str = Field("pairs.csv", description="pairs: identity, target, guide, split; beside or inside `images`")
+    drawn: DrawnPeople = DrawnPeople()
+
+
+class Crop(Section):
+    """The box cut out of every photo, in pixels (docs/paper.md, D3: the paper gives its size alone)."""
+
+    top: NotNegative = 25
+    left: NotNegative = 17
+    height: Positive = 168
+    width: Positive = 144
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Self:
+        if self.height % SCALE or self.width % SCALE:
+            raise ValueError(f"height and width must be divisible by {SCALE}, not {self.height} x {self.width}")
+        return self
+
+
+class PrepareFaces(Section):
+    """Crops, identity filter, splits, low-resolution images and the manifest (Sec. 4.1)."""
+
+    crop: Crop = Crop()
+    min_images: int = Field(2, ge=2, description="identities with fewer images in a split are dropped (Sec. 4.1)")
+    max_identities: Positive | None = Field(None, description="keep at most this many people, drawn by `seed`; null: all")
+    validation: Fraction = Field(0.1, description="share of identities, for sources that bring no split")
+    test: Fraction = Field(0.1, description="share of identities, for sources that bring no split")
+    split_pairs_by: Literal["identity", "image"] = Field("identity", description="pairs: `image` is the paper's way (D11)")
+    seed: NotNegative = Field(0, description="of splits and fixed guides")
+
+    @model_validator(mode="after")
+    def _splits(self) -> Self:
+        if self.validation + self.test >= 1:
+            raise ValueError("validation + test must leave people to train on (sum below 1)")
+        return self
+
+
+class CheckFaces(Section):
+    """The data contract's numbers."""
+
+    mean_lowest: float = Field(0.15, ge=0, le=1, description="a channel's mean over the training split, in [0, 1]")
+    mean_highest: float = Field(0.85, ge=0, le=1)
+    black_below: float = Field(4.0, ge=0, le=255, description="an image whose brightest pixel is below this is all black")
+    max_rejected: float = Field(0.05, ge=0, le=1, description="share of the source's photos that may be unreadable")
+    images: dict[Literal["train", "validation", "test"], Positive] | None = Field(
+        None, description="the exact number of images each split must have (CelebA's are published); null: any"
+    )
+    min_validation_identities: Positive = 2
+    min_test_identities: Positive = 2
+
+
+class Networks(Section):
+    """Sizes of the networks; the defaults are the paper's (Sec. 3.2, Table 2)."""
+
+    width: Positive = Field(64, description="feature maps of Wnet, GFEnet and SRnet")
+    blocks_per_group: Positive = Field(4, description="residual blocks between fusions: SRnet has 4 groups, GFEnet 3")
+    warp_blocks: Positive = Field(8, description="residual blocks of Wnet")
+    sampler: Literal["paper", "released", "border"] = Field("paper", description="rule outside the image (N9)")
+    critic_width: Positive = Field(64, description="feature maps of Cnet's first convolution; doubled at each of 4")
+    inet_width: Positive = Field(64, description="feature maps of Inet's first group")
+    inet_features: Positive = Field(4096, description="length of Inet's embedding and of its hidden layers")
+    inet_layout: Literal["vgg16", "table2"] = Field("vgg16", description="13 convolutions, or Table 2 as printed (N13)")
+
+
+class Training(Section):
+    """What all training stages share."""
+
+    seed: NotNegative = Field(0, description="of initial weights, batches, guides and epsilon")
+    beta1: Fraction = Field(0.9, description="of Adam (Sec. 4.2: 0.9, and 0.5 whenever lambda_adv is not 0)")
+    beta2: Fraction = Field(0.999, description="of Adam (Sec. 4.2: 0.999, and 0.9 whenever lambda_adv is not 0)")
+    epsilon: PositiveFloat = Field(1e-8, description="of Adam (Sec. 4.2)")
+    horizontal_flip: bool = Field(False, description="flip target and guide independently, half of the time (D10)")
+    validate_every: Positive = Field(1000, description="steps between validations")
+    validation_faces: Positive = Field(512, description="at most so many validation faces are used while training")
+
+
+class SteadyTraining(Training):
+    """Training with one learning rate."""
+
+    learning_rate: PositiveFloat = Field(1e-4, description="of Adam (Sec. 4.2)")
+
+
+class PretrainInet(SteadyTraining):
+    """Identity encoder on pairs of faces (Sec. 4.2: 12 epochs, batch 8; Eq. 5)."""
+
+    epochs: NotNegativeFloat = Field(12.0, description="passes over the training split; 0 writes untrained weights")
+    batch_size: Positive = 8
+
+
+class PretrainWnet(SteadyTraining):
+    """Warper alone, L1 between warped guide and ground truth (Sec. 4.2: 1.25 epochs, batch 4)."""
+
+    epochs: NotNegativeFloat = Field(1.25, description="passes over the training split; 0 writes untrained weights")
+    batch_size: Positive = 4
+
+
+class TrainPsnr(SteadyTraining):
+    """Wnet and Gnet with L_content alone until the validation PSNR reaches its peak (Sec. 4.2: batch 16 or 48)."""
+
+    epochs: NotNegativeFloat = Field(20.0, description="the most passes over the training split")
+    patience: Positive = Field(10, description="stop after so many validations without a new best (L11)")
+    batch_size: Positive = 16
+
+
+class SchedulePart(Section):
+    """A part of the adversarial schedule with one learning rate."""
+
+    epochs: NotNegativeFloat
+    learning_rate: PositiveFloat
+
+
+class TrainAdversarial(Training):
+    """Eqs. 8 and 9 in turn (Sec. 4.2); each part of `schedule` has its learning rate."""
+
+    schedule: tuple[SchedulePart, ...] = Field(
+        (SchedulePart(epochs=4.0, learning_rate=1e-4), SchedulePart(epochs=2.0, learning_rate=5e-5)),
+        description="parts in order; an epoch is len(train) / batch_size generator updates (L9)",
+        strict=False,
+    )
+    batch_size: Positive = 4
+    beta1: Fraction = 0.5
+    beta2: Fraction = 0.9
+    critic_updates: Positive = Field(5, description="per generator update")
+    lambda_adv: NotNegativeFloat = 1e-3
+    lambda_id: NotNegativeFloat = Field(0.05, description="of GWAInet; the variants gwanet and banet have 0")
+    lambda_gp: NotNegativeFloat = 10.0
+
+
+class Benchmark(Section):
+    """How models are compared (docs/paper.md, M1, M2, M4 to M6)."""
+
+    splits: tuple[Literal["validation", "test"], ...] = Field(("validation", "test"), min_length=1, strict=False)
+    max_faces: Positive | None = Field(None, description="at most so many faces of a split; null: all")
+    batch_size: Positive = 8
+    bootstrap_samples: Positive = Field(2000, description="resamples of the identities for the 95 % intervals")
+    seed: NotNegative = 0
+    grid_faces: Positive = Field(8, description="rows of the picture grid")
+
+
+class RegisterModel(Section):
+    """What goes into the model registry."""
+
+    name: str = Field("gwainet", min_length=1, description="of the registered model")
+    variant: Literal["gwainet", "gwanet", "banet"] = "gwainet"
+
+
+class Runtime(Section):
+    """How to run. Nothing here changes what comes out, so DVC does not watch it."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU if there is one")
+    threads: NotNegative = Field(0, description="of one operation on the CPU; 0: all cores")
+    workers: NotNegative = Field(0, description="processes that prepare photos; 0: all cores")
+    checkpoint_seconds: PositiveFloat = Field(60.0, description="between checkpoints of a training")
+
+
+class Params(Section):
+    """All params of one profile."""
+
+    profile: str = Field(min_length=1, pattern=r"^[A-Za-z0-9_-]+$")
+    fetch_faces: FetchFaces = FetchFaces()
+    prepare_faces: PrepareFaces = PrepareFaces()
+    check_faces: CheckFaces = CheckFaces()
+    networks: Networks = Networks()
+    pretrain_inet: PretrainInet = PretrainInet()
+    pretrain_wnet: PretrainWnet = PretrainWnet()
+    train_psnr: TrainPsnr = TrainPsnr()
+    train_adversarial: TrainAdversarial = TrainAdversarial()
+    benchmark: Benchmark = Benchmark()
+    register_model: RegisterModel = RegisterModel()
+    runtime: Runtime = Runtime()
+
+    def flat(self, sections: Sequence[str] | None = None) -> dict[str, object]:
+        """All values under dotted names, such as `train_psnr.learning_rate`, of the given sections or of all."""
+        values = self.model_dump(mode="json")
+        chosen = values if sections is None else {name: values[name] for name in sections}
+        return _flatten(chosen)
+
+    def digest(self, sections: Sequence[str] | None = None) -> str:
+        """12 hexadecimal digits over the values of the given sections, or of all that shape a result."""
+        if sections is None:
+            sections = [name for name in type(self).model_fields if name != "runtime"]
+        text = json.dumps({name: self.model_dump(mode="json")[name] for name in sections}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def load_params(path: Path, profile: str | None = None, overrides: Sequence[str] = ()) -> Params:
+    """Read `params.yaml`, merge a profile over the base and check every value.
+
+    Args:
+        path: the file.
+        profile: its name; None takes the file's own `profile`.
+        overrides: `section.key=value` each, applied last; the value is read as YAML.
+
+    Raises:
+        ParamsError: the file, the profile, a name, a type or a range is wrong; the message has the full name.
+    """
+    try:
+        document = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(f"{path} does not exist: run from the project's root, or give --params FILE") from None
+    except YAMLError as error:
+        raise ParamsError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(document, dict):
+        raise ParamsError(f"{path} must hold `profile`, `base` and `profiles`")
+    unknown = sorted(set(document) - {"profile", "base", "profiles"})
+    if unknown:
+        raise ParamsError(f"{path}: unknown param `{unknown[0]}`: at the top stand `profile`, `base` and `profiles` alone")
+    profiles = document.get("profiles") or {}
+    name = profile if profile is not None else document.get("profile")
+    if name not in profiles:
+        raise ParamsError(f"{path}: there is no profile `{name}`; it has {', '.join(sorted(profiles)) or 'none'}")
+    merged = _merge(document.get("base") or {}, profiles[name] or {})
+    for override in overrides:
+        merged = _merge(merged, _override(override))
+    for section in ("profile",):
+        if section in merged:
+            raise ParamsError(f"{path}: `{section}` stands at the top of the file, not in base or profiles")
+    params = check_params({"profile": name, **merged}, str(path))
+    for other in profiles:  # a mistake in a profile that is not chosen would otherwise be found weeks later
+        if other != name:
+            check_params({"profile": other, **_merge(document.get("base") or {}, profiles[other] or {})}, str(path))
+    return params
+
+
+def check_params(values: Mapping[str, object], origin: str = "params") -> Params:
+    """Check the values of one profile.
+
+    Raises:
+        ParamsError: lists every wrong param with its full name and what was expected.
+    """
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        raise ParamsError(f"{origin}, profile `{values.get('profile')}`:\n{_explain(error)}") from None
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        name = ".".join(str(part) for part in problem["loc"]) or "params"
+        if problem["type"] == "extra_forbidden":
+            known = _names_beside(problem["loc"])
+            lines.append(f"  unknown param `{name}`; known here: {', '.join(known)}")
+        else:
+            lines.append(f"  {name} = {problem['input']!r}: {problem['msg']}")
+    return "\n".join(lines)
+
+
+def _names_beside(location: tuple[int | str, ...]) -> list[str]:
+    """Names of the params that stand where an unknown one was found."""
+    model: Any = Params
+    for part in location[:-1]:
+        annotation = model.model_fields[part].annotation if isinstance(part, str) else model
+        arguments = [a for a in getattr(annotation, "__args__", ()) if isinstance(a, type) and issubclass(a, Section)]
+        model = annotation if isinstance(annotation, type) and issubclass(annotation, Section) else arguments[0]
+    return sorted(model.model_fields)
+
+
+def _override(text: str) -> dict[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise ParamsError(f"--set {text!r} must read section.key=value, such as train_psnr.learning_rate=2e-4")
+    try:
+        parsed: Any = YAML(typ="safe").load(StringIO(value))
+    except YAMLError as error:
+        raise ParamsError(f"--set {text!r}: the value is not valid YAML: {error}") from None
+    for part in reversed(name.strip().split(".")):
+        parsed = {part: parsed}
+    result: dict[str, Any] = parsed
+    return result
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(over, Mapping) or not isinstance(base, Mapping):
+        raise ParamsError("`base` and each of `profiles` must hold sections such as `train_psnr:`")
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

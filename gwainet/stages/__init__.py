@@ -1,0 +1,100 @@
+"""The pipeline's stages: what each reads, writes and depends on.
+
+One file a stage, each with `run(params, *, <inputs>, out, recorder, ...)`: a function from paths and typed params to
+paths. DVC (`dvc.yaml`) and Kubeflow (`components/`) are two thin callers of it; a test compares all three.
+
+This module imports nothing heavy, so that the command line's help is instant.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage as its callers see it.
+
+    Attributes:
+        name: of the stage, its file, its `dvc.yaml` entry, its params section and its MLflow run.
+        sections: the params sections that shape its result.
+        inputs: argument name -> path; `{profile}` and `{variant}` are filled in, `{start}` by `starts`.
+        out: the directory it writes, in one piece.
+        variants: of one stage trained several times; empty for a stage that runs once.
+        starts: variant -> path of what the variant starts from.
+    """
+
+    name: str
+    sections: tuple[str, ...]
+    inputs: dict[str, str]
+    out: str
+    variants: tuple[str, ...] = ()
+    starts: dict[str, str] = field(default_factory=dict)
+
+    def paths(self, profile: str, variant: str | None = None, root: Path = Path()) -> dict[str, Path]:
+        """Argument name -> path of all inputs and of `out`, below `root`."""
+        start = self.starts.get(variant or "", "").format(profile=profile)
+        return {
+            name: root / template.format(profile=profile, variant=variant, start=start)
+            for name, template in {**self.inputs, "out": self.out}.items()
+            if template != "{start}" or start
+        }
+
+    def function(self) -> Callable[..., Any]:
+        """The stage's `run`, imported only now."""
+        run: Callable[..., Any] = import_module(f"gwainet.stages.{self.name}").run
+        return run
+
+
+_FACES = "data/{profile}/faces"
+_PASSED = "reports/{profile}/check_faces/passed.json"
+_INET = "models/{profile}/pretrain_inet"
+_WNET = "models/{profile}/pretrain_wnet"
+_PSNR = "models/{profile}/train_psnr"
+_ADVERSARIAL = "models/{profile}/train_adversarial"
+
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        Stage("fetch_faces", ("fetch_faces",), {"source": "data/source/{profile}"}, "data/{profile}/raw"),
+        Stage(
+            "prepare_faces",
+            ("prepare_faces",),
+            {"source": "data/source/{profile}", "raw": "data/{profile}/raw"},
+            _FACES,
+        ),
+        Stage("check_faces", ("check_faces",), {"faces": _FACES}, "reports/{profile}/check_faces"),
+        Stage("pretrain_inet", ("networks", "pretrain_inet"), {"faces": _FACES, "passed": _PASSED}, _INET),
+        Stage("pretrain_wnet", ("networks", "pretrain_wnet"), {"faces": _FACES, "passed": _PASSED}, _WNET),
+        Stage(
+            "train_psnr",
+            ("networks", "train_psnr"),
+            {"faces": _FACES, "passed": _PASSED, "wnet": "{start}"},
+            _PSNR + "/{variant}",
+            ("guided", "banet"),
+            {"guided": _WNET},
+        ),
+        Stage(
+            "train_adversarial",
+            ("networks", "train_adversarial"),
+            {"faces": _FACES, "passed": _PASSED, "psnr": "{start}", "inet": _INET},
+            _ADVERSARIAL + "/{variant}",
+            ("gwainet", "gwanet", "banet"),
+            {"gwainet": _PSNR + "/guided", "gwanet": _PSNR + "/guided", "banet": _PSNR + "/banet"},
+        ),
+        Stage(
+            "benchmark",
+            ("networks", "benchmark"),
+            {"faces": _FACES, "passed": _PASSED, "psnr": _PSNR, "adversarial": _ADVERSARIAL},
+            "reports/{profile}/benchmark",
+        ),
+        Stage(
+            "register_model",
+            ("networks", "register_model"),
+            {"faces": _FACES, "passed": _PASSED, "adversarial": _ADVERSARIAL, "report": "reports/{profile}/benchmark"},
+            "models/{profile}/register_model",
+        ),
+    )
+}
