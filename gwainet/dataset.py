@@ -4,6 +4,7 @@ Batches are a pure function of (seed, step): a resumed training sees what an uni
 """
 
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,22 +14,15 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from gwainet.errors import DataError
-from gwainet.images import Uint8, upscale
+from gwainet.errors import ContractError, DataError
+from gwainet.images import Uint8
+from gwainet.params import SCALE
+from gwainet.tensors import Means, column, network_inputs, to_tensor
 
 Split = Literal["train", "validation", "test"]
 Rows = npt.NDArray[np.int64]
 
-
-@dataclass(frozen=True)
-class Means:
-    """Per-channel means of the training split, RGB in [0, 1] (Sec. 4.2; D6).
-
-    `lr` is subtracted from I_LR and I_LRU, `hr` from the guide.
-    """
-
-    lr: tuple[float, float, float]
-    hr: tuple[float, float, float]
+_AGAIN = "run prepare_faces again"
 
 
 @dataclass(frozen=True)
@@ -61,33 +55,50 @@ class Faces:
             self.manifest = pd.read_parquet(directory / "manifest.parquet")
             self.hr: Uint8 = np.load(directory / "hr.npy", mmap_mode="r")
             self.lr: Uint8 = np.load(directory / "lr.npy", mmap_mode="r")
-        except (FileNotFoundError, json.JSONDecodeError, ValueError, OSError) as error:
-            raise DataError(f"{directory} holds no complete prepared faces ({error}): run prepare_faces again") from error
-        if not len(self.manifest) == len(self.hr) == len(self.lr):
-            raise DataError(
-                f"{directory}: the manifest has {len(self.manifest)} rows, hr.npy {len(self.hr)} and lr.npy "
-                f"{len(self.lr)} images: run prepare_faces again"
-            )
-        means = self.info["means"]
-        self.means = Means(lr=tuple(means["lr"]), hr=tuple(means["hr"]))
-        self.digest: str = self.info["digest"]
-        self.height, self.width = int(self.hr.shape[1]), int(self.hr.shape[2])
-        self.fixed_guides: bool = self.info["guides"] == "fixed"
-        self.guide_row: Rows = self.manifest["guide_row"].to_numpy(np.int64)
-        self.other_guide_row: Rows = self.manifest["other_guide_row"].to_numpy(np.int64)
-        identity: Rows = self.manifest["identity_index"].to_numpy(np.int64)
-        # rows are sorted by identity within a split, so an identity is one run of rows
-        starts = np.flatnonzero(np.r_[True, identity[1:] != identity[:-1]])
+            self.height, self.width = int(self.info["height"]), int(self.info["width"])
+            means = self.info["means"]
+            self.means = Means(lr=_colour(means["lr"]), hr=_colour(means["hr"]))
+            self.digest: str = self.info["digest"]
+            self.fixed_guides: bool = self.info["guides"] == "fixed"
+            self.guide_row: Rows = self.manifest["guide_row"].to_numpy(np.int64)
+            self.other_guide_row: Rows = self.manifest["other_guide_row"].to_numpy(np.int64)
+            identity: Rows = self.manifest["identity_index"].to_numpy(np.int64)
+            split = self.manifest["split"].to_numpy()
+            self._is_target = self.manifest["is_target"].to_numpy(np.bool_)
+        except KeyError as error:
+            raise DataError(f"{directory} has no {error} in faces.json or the manifest: {_AGAIN}") from error
+        # EOFError: an empty .npy
+        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise DataError(f"{directory} holds no complete prepared faces ({error}): {_AGAIN}") from error
+        count, height, width = len(self.manifest), self.height, self.width
+        self._fits("hr.npy", self.hr, (count, height, width, 3), directory)
+        self._fits("lr.npy", self.lr, (count, height // SCALE, width // SCALE, 3), directory)
+        # rows are sorted by split, then identity: an identity's images of one split are one run of rows
+        starts = np.flatnonzero(np.r_[True, (identity[1:] != identity[:-1]) | (split[1:] != split[:-1])])
         counts = np.diff(np.r_[starts, len(identity)])
         run = np.repeat(np.arange(len(starts)), counts)
         self.identity = identity
         self.first_row: Rows = starts[run].astype(np.int64)
         self.identity_size: Rows = counts[run].astype(np.int64)
+        alone = np.flatnonzero(self.identity_size < 2)
+        if len(alone) and not self.fixed_guides:
+            raise DataError(
+                f"{directory}: row {alone[0]} of the manifest has no other image of its identity beside it that could "
+                f"guide it: {_AGAIN}"
+            )
+
+    @staticmethod
+    def _fits(name: str, array: object, shape: tuple[int, ...], directory: Path) -> None:
+        found = (array.shape, array.dtype) if isinstance(array, np.ndarray) else type(array).__name__
+        if found != (shape, np.uint8):
+            raise DataError(
+                f"{directory}: {name} holds {found}, but faces.json and the manifest tell of {shape}, uint8: {_AGAIN}"
+            )
 
     def targets(self, split: Split) -> Rows:
         """Rows of a split that are to be super-resolved."""
-        chosen = (self.manifest["split"] == split) & self.manifest["is_target"]
-        return np.flatnonzero(chosen.to_numpy()).astype(np.int64)
+        chosen = (self.manifest["split"] == split).to_numpy() & self._is_target
+        return np.flatnonzero(chosen).astype(np.int64)
 
     def draw_guides(self, rows: Rows, random: np.random.Generator) -> Rows:
         """A guide for each row: uniformly any other image of the identity, never the target itself (Sec. 4.1; D8)."""
@@ -119,44 +130,36 @@ class Faces:
             target[flip], low[flip] = target[flip, :, ::-1], low[flip, :, ::-1]
         if flip_guide is not None:
             guide[flip_guide] = guide[flip_guide, :, ::-1]
-        i_gt, guide_tensor = _to_tensor(target, device), _to_tensor(guide, device)
+        i_gt, guide_tensor = to_tensor(target, device), to_tensor(guide, device)
         return Batch(
             **network_inputs(low, self.means, device),
-            i_gi=guide_tensor - _column(self.means.hr, device),
+            i_gi=guide_tensor - column(self.means.hr, device),
             i_gt=i_gt * 2 - 1,
         )
 
 
-def network_inputs(low: Uint8, means: Means, device: torch.device) -> dict[str, torch.Tensor]:
-    """I_LR and I_LRU of low-resolution pictures, as the networks take them.
+def _colour(values: object) -> tuple[float, float, float]:
+    """Three numbers, one a channel."""
+    red, green, blue = np.asarray(values, np.float64).tolist()
+    return red, green, blue
 
-    Shapes: (B, h, w, 3) uint8 -> `i_lr` (B, 3, h, w), `i_lru` (B, 3, 8h, 8w).
+
+def open_checked(directory: Path, passed: Path) -> Faces:
+    """Prepared faces that the data contract holds for.
+
+    Args:
+        directory: what `prepare_faces` wrote.
+        passed: `passed.json` of `check_faces`.
+
+    Raises:
+        DataError: the faces are not complete.
+        ContractError: they were not checked, or changed since.
     """
-    mean = _column(means.lr, device)
-    upscaled = np.stack([upscale(image) for image in low])
-    return {"i_lr": _to_tensor(low, device) - mean, "i_lru": _to_tensor(upscaled, device) - mean}
-
-
-def guide_input(guide: Uint8, means: Means, device: torch.device) -> torch.Tensor:
-    """I_GI of guide pictures. Shapes: (B, H, W, 3) uint8 -> (B, 3, H, W)."""
-    return _to_tensor(guide, device) - _column(means.hr, device)
-
-
-def to_uint8(i_sr: torch.Tensor) -> Uint8:
-    """Pictures of the networks' output: round(255 x), x in [0, 1], clamped only here (N5, N14).
-
-    Shapes: (B, 3, H, W) in [-1, 1] -> (B, H, W, 3) uint8.
-    """
-    scaled = ((i_sr.detach().float() + 1) * 127.5).round_().clamp_(0, 255).to(torch.uint8)
-    picture: Uint8 = scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-    return picture
-
-
-def _to_tensor(images: Uint8, device: torch.device) -> torch.Tensor:
-    """uint8 (B, H, W, 3) -> float32 (B, 3, H, W) in [0, 1]."""
-    tensor = torch.from_numpy(np.ascontiguousarray(images)).to(device)
-    return tensor.permute(0, 3, 1, 2).contiguous().float().div_(255)
-
-
-def _column(values: tuple[float, float, float], device: torch.device) -> torch.Tensor:
-    return torch.tensor(values, dtype=torch.float32, device=device).view(1, 3, 1, 1)
+    faces = Faces(directory)
+    try:
+        digest = json.loads(passed.read_text(encoding="utf-8"))["digest"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ContractError(f"{passed} says not that these faces were checked: run check_faces first") from None
+    if digest != faces.digest:
+        raise ContractError(f"{directory} changed after it was checked: run check_faces again")
+    return faces

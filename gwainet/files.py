@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,27 +15,53 @@ def staged_directory(target: Path) -> Iterator[Path]:
     A failed block leaves nothing behind and an earlier `target` untouched. A leftover of a killed process is removed.
     """
     partial = target.with_name(f".{target.name}.partial")
-    if partial.exists():
-        shutil.rmtree(partial)
+    previous = target.with_name(f".{target.name}.previous")
+    _recover(target, previous)
+    _remove(partial)
     partial.mkdir(parents=True)
     try:
         yield partial
+        # two renames, not a removal: whenever the process is killed, one whole directory is there
+        if _present(target):
+            target.rename(previous)
+        partial.rename(target)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
+        _recover(target, previous)
         raise
-    if target.exists():
-        shutil.rmtree(target)
-    partial.rename(target)
+    _remove(previous)
+
+
+def _recover(target: Path, previous: Path) -> None:
+    """Put the earlier target back where a process ended between the two renames, and remove it where it did not."""
+    if _present(previous) and not _present(target):
+        previous.rename(target)
+    _remove(previous)
+
+
+def _present(path: Path) -> bool:
+    return path.exists() or path.is_symlink()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
 def staged_file(target: Path) -> Iterator[Path]:
-    """Yield a path beside `target` that is renamed onto it only when the block ends without an error."""
+    """Yield a path beside `target` that is renamed onto it only when the block ends without an error.
+
+    A failed block leaves nothing behind and an earlier `target` untouched. A leftover of a killed process is removed.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
+    partial.unlink(missing_ok=True)
     try:
         yield partial
-        os.replace(partial, target)
+        partial.replace(target)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise

@@ -1,10 +1,11 @@
 """Every setting, typed and checked: `params.yaml` is read here and nowhere else.
 
-`params.yaml` holds `profile`, `base.<section>` and `profiles.<name>.<section>`; a profile's values are merged deeply over
-the base's. A section belongs to the stage of its name; `networks` is shared by the stages that build networks, and
+`params.yaml` holds `profile`, `base.<section>` and `profiles.<name>.<section>`; a profile's values are merged deeply
+over the base's. A section belongs to the stage of its name; `networks` is shared by the stages that build networks, and
 `runtime` says how to run, never what comes out, so no stage's result depends on it.
 
-The defaults below are the paper's (Sec. 4.2, CelebA's recipe where the two recipes differ) or `docs/paper.md`'s decisions.
+The defaults below are the paper's (Sec. 4.2, CelebA's recipe where the two recipes differ) or the decisions of
+`docs/paper.md`.
 """
 
 import hashlib
@@ -32,7 +33,7 @@ SCALE = 8  # the paper's only upscaling factor: three stride-2 stages and three 
 class Section(BaseModel):
     """A group of params: frozen, with unknown names refused and no silent conversion of types."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class DrawnPeople(Section):
@@ -86,10 +87,14 @@ class PrepareFaces(Section):
 
     crop: Crop = Crop()
     min_images: int = Field(2, ge=2, description="identities with fewer images in a split are dropped (Sec. 4.1)")
-    max_identities: Positive | None = Field(None, description="keep at most this many people, drawn by `seed`; null: all")
+    max_identities: Positive | None = Field(
+        None, description="keep at most this many people, drawn by `seed`; null: all"
+    )
     validation: Fraction = Field(0.1, description="share of identities, for sources that bring no split")
     test: Fraction = Field(0.1, description="share of identities, for sources that bring no split")
-    split_pairs_by: Literal["identity", "image"] = Field("identity", description="pairs: `image` is the paper's way (D11)")
+    split_pairs_by: Literal["identity", "image"] = Field(
+        "identity", description="pairs: `image` is the paper's way (D11)"
+    )
     seed: NotNegative = Field(0, description="of splits and fixed guides")
 
     @model_validator(mode="after")
@@ -104,7 +109,9 @@ class CheckFaces(Section):
 
     mean_lowest: float = Field(0.15, ge=0, le=1, description="a channel's mean over the training split, in [0, 1]")
     mean_highest: float = Field(0.85, ge=0, le=1)
-    black_below: float = Field(4.0, ge=0, le=255, description="an image whose brightest pixel is below this is all black")
+    black_below: float = Field(
+        4.0, ge=0, le=255, description="an image whose brightest pixel is below this is all black"
+    )
     max_rejected: float = Field(0.05, ge=0, le=1, description="share of the source's photos that may be unreadable")
     images: dict[Literal["train", "validation", "test"], Positive] | None = Field(
         None, description="the exact number of images each split must have (CelebA's are published); null: any"
@@ -120,6 +127,7 @@ class Networks(Section):
     blocks_per_group: Positive = Field(4, description="residual blocks between fusions: SRnet has 4 groups, GFEnet 3")
     warp_blocks: Positive = Field(8, description="residual blocks of Wnet")
     sampler: Literal["paper", "released", "border"] = Field("paper", description="rule outside the image (N9)")
+    zero_flow: bool = Field(False, description="start Wnet from zero flow; not the paper's, helps short trainings (N7)")
     critic_width: Positive = Field(64, description="feature maps of Cnet's first convolution; doubled at each of 4")
     inet_width: Positive = Field(64, description="feature maps of Inet's first group")
     inet_features: Positive = Field(4096, description="length of Inet's embedding and of its hidden layers")
@@ -258,32 +266,61 @@ def load_params(path: Path, profile: str | None = None, overrides: Sequence[str]
     Raises:
         ParamsError: the file, the profile, a name, a type or a range is wrong; the message has the full name.
     """
+    base, profiles, chosen = _read(path)
+    name = profile if profile is not None else chosen
+    if not isinstance(name, str) or name not in profiles:
+        known = ", ".join(profiles) or "none"
+        raise ParamsError(f"{path}: there is no profile `{name}`; it has {known}")
+    # the base and the other profiles too: a mistake there would otherwise be found weeks later
+    check_params({"profile": name, **base}, f"{path}, base")
+    for other, values in profiles.items():
+        check_params({"profile": other, **_merge(base, values)}, str(path))
+    merged = _merge(base, profiles[name])
+    for override in overrides:
+        merged = _merge(merged, _override(override))
+    if "profile" in merged:
+        raise ParamsError("--set profile=... does not choose a profile: give --profile NAME")
+    return check_params({"profile": name, **merged}, "--set" if overrides else str(path))
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]], object]:
+    """The base, the profiles and the chosen profile of a file; their shape is checked, their sections are not yet."""
     try:
         document = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParamsError(f"{path} does not exist: run from the project's root, or give --params FILE") from None
-    except YAMLError as error:
+    except OSError as error:
+        raise ParamsError(f"{path} cannot be read ({error.strerror}): give --params FILE") from None
+    except (YAMLError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(document, dict):
         raise ParamsError(f"{path} must hold `profile`, `base` and `profiles`")
-    unknown = sorted(set(document) - {"profile", "base", "profiles"})
+    unknown = sorted(str(key) for key in set(document) - {"profile", "base", "profiles"})
     if unknown:
-        raise ParamsError(f"{path}: unknown param `{unknown[0]}`: at the top stand `profile`, `base` and `profiles` alone")
-    profiles = document.get("profiles") or {}
-    name = profile if profile is not None else document.get("profile")
-    if name not in profiles:
-        raise ParamsError(f"{path}: there is no profile `{name}`; it has {', '.join(sorted(profiles)) or 'none'}")
-    merged = _merge(document.get("base") or {}, profiles[name] or {})
-    for override in overrides:
-        merged = _merge(merged, _override(override))
-    for section in ("profile",):
-        if section in merged:
-            raise ParamsError(f"{path}: `{section}` stands at the top of the file, not in base or profiles")
-    params = check_params({"profile": name, **merged}, str(path))
-    for other in profiles:  # a mistake in a profile that is not chosen would otherwise be found weeks later
-        if other != name:
-            check_params({"profile": other, **_merge(document.get("base") or {}, profiles[other] or {})}, str(path))
-    return params
+        raise ParamsError(
+            f"{path}: unknown param `{unknown[0]}`: at the top stand `profile`, `base` and `profiles` alone"
+        )
+    base = _mapping(document.get("base"), f"{path}: `base`")
+    profiles = {
+        key: _mapping(values, f"{path}: `profiles.{key}`")
+        for key, values in _mapping(document.get("profiles"), f"{path}: `profiles`").items()
+    }
+    for place, values in {"base": base, **{f"profiles.{key}": values for key, values in profiles.items()}}.items():
+        if "profile" in values:
+            raise ParamsError(f"{path}: unknown param `{place}.profile`: `profile` stands at the top of the file")
+    return base, profiles, document.get("profile")
+
+
+def _mapping(value: object, place: str) -> dict[str, Any]:
+    """A mapping, empty where nothing is written."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ParamsError(f"{place} must hold names with values below them, not {value!r}")
+    for key in value:
+        if not isinstance(key, str):
+            raise ParamsError(f"{place}: the name `{key}` must be text: put it in quotes")
+    return value
 
 
 def check_params(values: Mapping[str, object], origin: str = "params") -> Params:
@@ -299,15 +336,31 @@ def check_params(values: Mapping[str, object], origin: str = "params") -> Params
 
 
 def _explain(error: ValidationError) -> str:
+    problems = error.errors()
     lines = []
-    for problem in error.errors():
-        name = ".".join(str(part) for part in problem["loc"]) or "params"
+    for problem in problems:
+        location = tuple(part for part in problem["loc"] if part != "[key]")
+        name = ".".join(str(part) for part in location) or "params"
         if problem["type"] == "extra_forbidden":
-            known = _names_beside(problem["loc"])
+            known = _names_beside(location)
             lines.append(f"  unknown param `{name}`; known here: {', '.join(known)}")
+        elif "[key]" in problem["loc"]:
+            lines.append(f"  unknown param `{name}`; known here: {problem['ctx']['expected']}")
+        elif problem["type"] == "too_short" and any(
+            other["loc"][: len(location)] == location != other["loc"] for other in problems
+        ):
+            continue  # pydantic does not count a wrong item; the item has its own line
         else:
-            lines.append(f"  {name} = {problem['input']!r}: {problem['msg']}")
+            expected = _EXPECTED.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
+            lines.append(f"  {name} = {problem['input']!r}: {expected}")
     return "\n".join(lines)
+
+
+_EXPECTED = {
+    "model_type": "expected names with values below it; write {} to set none",
+    "dict_type": "expected names with values below it",
+    "tuple_type": "expected a list, such as [1, 2]",
+}
 
 
 def _names_beside(location: tuple[int | str, ...]) -> list[str]:
@@ -317,7 +370,7 @@ def _names_beside(location: tuple[int | str, ...]) -> list[str]:
         annotation = model.model_fields[part].annotation if isinstance(part, str) else model
         arguments = [a for a in getattr(annotation, "__args__", ()) if isinstance(a, type) and issubclass(a, Section)]
         model = annotation if isinstance(annotation, type) and issubclass(annotation, Section) else arguments[0]
-    return sorted(model.model_fields)
+    return sorted(set(model.model_fields) - {"profile"})
 
 
 def _override(text: str) -> dict[str, Any]:
@@ -335,8 +388,7 @@ def _override(text: str) -> dict[str, Any]:
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    if not isinstance(over, Mapping) or not isinstance(base, Mapping):
-        raise ParamsError("`base` and each of `profiles` must hold sections such as `train_psnr:`")
+    """`over` deeply over `base`: mappings are merged, anything else (a list too) takes the place of what was."""
     merged = dict(base)
     for key, value in over.items():
         below = merged.get(key)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 SECONDS_BETWEEN_LINES = 15.0  # in a log file: often enough to see life, rare enough to read
 
@@ -36,12 +36,12 @@ class Ticker:
         self._bar: Progress | None = None
         if console.is_terminal:
             self._bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 _Rate(),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
+                TextColumn("{task.fields[note]}", markup=False),
                 console=console,
             )
             self._task = self._bar.add_task(description, total=total, completed=done, unit=unit, note="")
@@ -51,7 +51,9 @@ class Ticker:
             self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._bar is not None:
             self._bar.stop()
         elif kind is None:
@@ -75,10 +77,11 @@ class Ticker:
     def _line(self) -> None:
         elapsed = time.monotonic() - self._started
         rate = (self._done - self._done_at_start) / elapsed if elapsed > 0 else 0.0
-        left = str(timedelta(seconds=round((self.total - self._done) / rate))) if rate > 0 else "unknown"
+        left = str(timedelta(seconds=round(max(0, self.total - self._done) / rate))) if rate > 0 else "unknown"
         note = f" | {self._note}" if self._note else ""
         console.print(
-            f"{self.description}: {self._done:,}/{self.total:,} | {rate:,.1f} {self.unit}/s | {left} left{note}"
+            f"{self.description}: {self._done:,}/{self.total:,} | {rate:,.1f} {self.unit}/s | {left} left{note}",
+            markup=False,
         )
         sys.stderr.flush()
 

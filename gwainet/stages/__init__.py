@@ -33,6 +33,11 @@ class Stage:
     variants: tuple[str, ...] = ()
     starts: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def trains(self) -> bool:
+        """Whether the stage keeps checkpoints in a directory `work`."""
+        return self.name.startswith(("pretrain_", "train_"))
+
     def paths(self, profile: str, variant: str | None = None, root: Path = Path()) -> dict[str, Path]:
         """Argument name -> path of all inputs and of `out`, below `root`."""
         start = self.starts.get(variant or "", "").format(profile=profile)

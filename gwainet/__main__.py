@@ -1,0 +1,128 @@
+"""`python -m gwainet`: run one stage of the pipeline, as `dvc.yaml` does.
+
+Imports nothing heavy before a stage starts, so that `--help` is instant.
+"""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from gwainet.errors import GwainetError
+from gwainet.params import load_params
+from gwainet.progress import console, say
+from gwainet.stages import STAGES, Stage
+
+app = typer.Typer(
+    help="Exemplar-guided face super-resolution: the stages of the pipeline, in order. `dvc repro` runs them all.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+
+ParamsFile = Annotated[Path, typer.Option("--params", help="The file of params.", show_default=True)]
+Profile = Annotated[str | None, typer.Option("--profile", help="Profile to run; default: the file's own.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="section.key=value, applied last, such as train_psnr.learning_rate=2e-4; repeatable."),
+]
+Root = Annotated[Path, typer.Option("--root", help="Where data/, models/ and reports/ lie.")]
+
+SUMMARIES = {
+    "fetch_faces": "Check what the user brought, or draw the demo's people.",
+    "prepare_faces": "Crop, filter identities, split, make low-resolution images and the manifest.",
+    "check_faces": "Hold the data contract; everything later depends on it.",
+    "pretrain_inet": "Pretrain the identity encoder.",
+    "pretrain_wnet": "Pretrain the warper.",
+    "train_psnr": "Train warper and generator for PSNR.",
+    "train_adversarial": "Train with the critic.",
+    "benchmark": "Measure every system on held-out people.",
+    "register_model": "Register the model in MLflow with its benchmark.",
+}
+
+
+def run_stage(
+    stage: Stage, variant: str | None, params_file: Path, profile: str | None, overrides: list[str], root: Path
+) -> None:
+    """Load the params, open the tracked run and call the stage.
+
+    Raises:
+        GwainetError: any error a user can meet.
+    """
+    params = load_params(params_file, profile, overrides)
+    from gwainet import tracking  # heavy
+
+    # a DVC experiment may run in a copy of the tree: its records and checkpoints belong to the repository
+    store = Path(os.environ.get("DVC_ROOT", root))
+    paths = stage.paths(params.profile, variant, root)
+    inputs = {name: path for name, path in paths.items() if name != "out"}
+    arguments: dict[str, object] = dict(paths)
+    if variant is not None:
+        arguments["variant"] = variant
+    if stage.trains:
+        arguments["work"] = store / ".gwainet"
+    function = stage.function()
+    with tracking.stage_run(stage.name, variant, params, stage.sections, store, inputs, paths["out"]) as recorder:
+        function(params, recorder=recorder, **arguments)
+    say(f"{stage.name}{'@' + variant if variant else ''}: wrote {paths['out']}")
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Print an error that a user can meet as one message; any other keeps its traceback."""
+    # SIGTERM (a cluster's, `kill`) ends a stage like Ctrl-C does: the tracked run is closed as killed
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    except GwainetError as error:
+        console.print(f"[bold red]{type(error).__name__}[/]: ", end="")
+        say(str(error))
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        say("interrupted; a training continues from its last checkpoint when the stage is run again")
+        raise typer.Exit(130) from None
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _add(stage: Stage) -> None:
+    """Make a command of a stage."""
+
+    def command(
+        params: ParamsFile = Path("params.yaml"),
+        profile: Profile = None,
+        overrides: Overrides = None,
+        root: Root = Path(),
+    ) -> None:
+        with user_errors():
+            run_stage(stage, None, params, profile, overrides or [], root)
+
+    def command_of_variant(
+        variant: Annotated[str, typer.Option("--variant", help=f"One of: {', '.join(stage.variants)}.")],
+        params: ParamsFile = Path("params.yaml"),
+        profile: Profile = None,
+        overrides: Overrides = None,
+        root: Root = Path(),
+    ) -> None:
+        if variant not in stage.variants:
+            raise typer.BadParameter(f"{stage.name} has the variants {', '.join(stage.variants)}, not {variant}")
+        with user_errors():
+            run_stage(stage, variant, params, profile, overrides or [], root)
+
+    function: Callable[..., None] = command_of_variant if stage.variants else command
+    app.command(stage.name, help=SUMMARIES[stage.name])(function)
+
+
+for _stage in STAGES.values():
+    _add(_stage)
+
+
+if __name__ == "__main__":
+    app()

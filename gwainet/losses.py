@@ -1,0 +1,70 @@
+"""The paper's losses, one function an equation (Sec. 3.3). Images are in [-1, 1] (L1, N12 in docs/paper.md)."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Critic = Callable[[Tensor], Tensor]
+
+
+def content_loss(i_sr: Tensor, i_gt: Tensor) -> Tensor:
+    """L_content: mean absolute difference (Eq. 6).
+
+    Shapes: (B, 3, H, W), (B, 3, H, W) -> scalar.
+    """
+    return (i_sr - i_gt).abs().mean()
+
+
+def adversarial_loss(fake: Tensor) -> Tensor:
+    """L_adv of the generator: -L_fake (Sec. 3.3, Adversarial loss).
+
+    Shapes: D(I_SR) (B,) -> scalar.
+    """
+    return -fake.mean()
+
+
+def identity_loss(embedding_sr: Tensor, embedding_gt: Tensor) -> Tensor:
+    """L_id: squared distance of the embeddings over their length, mean over the batch (Eq. 7).
+
+    Shapes: (B, features), (B, features) -> scalar.
+    """
+    return (embedding_sr - embedding_gt).square().mean()
+
+
+def pair_loss(logit: Tensor, same: Tensor) -> Tensor:
+    """Cross entropy of Eq. 5's y against "the two pictures show the same person" (Sec. 3.2, Identity Encoder).
+
+    Shapes: logit (B,), same (B,) of 0 and 1 -> scalar.
+    """
+    return F.binary_cross_entropy_with_logits(logit, same)
+
+
+def gradient_penalty(critic: Critic, i_sr: Tensor, i_gt: Tensor, epsilon: Tensor) -> Tensor:
+    """L_gp: mean of (|| gradient of D at epsilon I_GT + (1 - epsilon) I_SR || - 1)^2 (Eq. 8, [14]; L7).
+
+    The norm is over the whole image, not per pixel; float32 always, whatever autocast says.
+
+    Shapes: (B, 3, H, W), (B, 3, H, W), epsilon (B, 1, 1, 1) -> scalar.
+    """
+    with torch.autocast(i_gt.device.type, enabled=False):
+        # promoted, not cast: a float64 test stays float64
+        real, fake = (image.detach().to(torch.promote_types(image.dtype, torch.float32)) for image in (i_gt, i_sr))
+        between = (epsilon * real + (1 - epsilon) * fake).requires_grad_()
+        (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+        norm = (gradient.square().sum(dim=(1, 2, 3)) + 1e-12).sqrt()  # 1e-12: the root's gradient at 0 is infinite
+        return (norm - 1).square().mean()
+
+
+def critic_loss(fake: Tensor, real: Tensor, penalty: Tensor, lambda_gp: float) -> Tensor:
+    """L_c = L_fake - L_real + lambda_gp L_gp (Eq. 8).
+
+    Shapes: D(I_SR) (B,), D(I_GT) (B,), scalar -> scalar.
+    """
+    return fake.mean() - real.mean() + lambda_gp * penalty
+
+
+def total_loss(content: Tensor, adversarial: Tensor, identity: Tensor, lambda_adv: float, lambda_id: float) -> Tensor:
+    """L_total = L_content + lambda_adv L_adv + lambda_id L_id (Eq. 9)."""
+    return content + lambda_adv * adversarial + lambda_id * identity

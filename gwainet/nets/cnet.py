@@ -1,0 +1,39 @@
+"""Cnet, the critic of WGAN-GP: DCGAN's discriminator without batch normalisation (Sec. 3.2; Table 2)."""
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gwainet.nets.blocks import SameConv2d
+
+NEGATIVE_SLOPE = 0.2  # Table 2
+
+
+class Cnet(nn.Module):
+    """Four k5 s2 convolutions with LeakyReLU, then fc(1), no sigmoid (Table 2; N11).
+
+    Shapes: image (B, 3, H, W) -> D (B,).
+    Units: images in [-1, 1], the super-resolved one not clamped (N12).
+
+    Args:
+        height: of the images, pixels.
+        width: of the images, pixels.
+        features: of the first convolution (64 in the paper), doubled at each.
+    """
+
+    def __init__(self, height: int, width: int, features: int = 64) -> None:
+        super().__init__()
+        channels = [3, *(features * 2**i for i in range(4))]
+        self.convs = nn.ModuleList(
+            SameConv2d(before, after, kernel_size=5, stride=2) for before, after in pairwise(channels)
+        )
+        self.fc = nn.Linear(channels[-1] * -(-height // 16) * -(-width // 16), 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """How real an image looks, unbounded."""
+        x = image
+        for conv in self.convs:
+            x = F.leaky_relu(conv(x), NEGATIVE_SLOPE)
+        score: Tensor = self.fc(x.flatten(1)).squeeze(1)  # (B,)
+        return score

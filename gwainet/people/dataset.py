@@ -1,0 +1,113 @@
+"""Drawn people in CelebA's own layout: a zip of aligned photos, identities, partition."""
+
+import io
+import os
+import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from gwainet.params import DrawnPeople
+from gwainet.people.photo import draw_photo
+from gwainet.progress import progress
+
+IMAGES, IDENTITIES, PARTITION = "img_align_celeba.zip", "identity_CelebA.txt", "list_eval_partition.txt"
+TRAIN, VALIDATION, TEST = 0, 1, 2
+CHUNK = 4  # people drawn by a process at a time
+_LAYOUT, _COUNTS = 0, 1  # what the seed's other streams are for; people have streams of one or two numbers, these have three
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What was written."""
+
+    photos: int
+    identities: int
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Which photo has which number, and which person is in which partition."""
+
+    order: list[tuple[int, int]]  # (identity, photo) of 000001.jpg, 000002.jpg, ...
+    partition: list[int]  # of each identity
+
+
+def _layout(params: DrawnPeople) -> _Layout:
+    random = np.random.default_rng(np.random.SeedSequence(params.seed, spawn_key=(0, 0, _LAYOUT)))
+    counts = random.integers(params.photos[0], params.photos[1] + 1, params.people)
+    photos = [(identity, photo) for identity in range(params.people) for photo in range(counts[identity])]
+    order = [photos[index] for index in random.permutation(len(photos))]
+    validation, test = round(params.people * params.validation), round(params.people * params.test)
+    partition = [TRAIN] * params.people
+    for place, identity in enumerate(random.permutation(params.people).tolist()):
+        if place < validation:
+            partition[identity] = VALIDATION
+        elif place < validation + test:
+            partition[identity] = TEST
+    return _Layout(order, partition)
+
+
+def _jpegs(params: DrawnPeople, people: list[tuple[int, int]]) -> list[tuple[int, list[bytes]]]:
+    """All photos of some people (identity, photos), as JPEG files."""
+    cv2.setNumThreads(1)  # the processes are the parallelism
+    result = []
+    for identity, count in people:
+        files = []
+        for photo in range(count):
+            buffer = io.BytesIO()
+            picture = Image.fromarray(draw_photo(params.seed, identity, photo, params.supersampling))
+            picture.save(buffer, "JPEG", quality=params.jpeg_quality, subsampling=0)
+            files.append(buffer.getvalue())
+        result.append((identity, files))
+    return result
+
+
+def _draw(params: DrawnPeople, people: list[tuple[int, int]], workers: int) -> Iterator[list[tuple[int, list[bytes]]]]:
+    chunks = [people[start : start + CHUNK] for start in range(0, len(people), CHUNK)]
+    if workers == 1:
+        for chunk in chunks:
+            yield _jpegs(params, chunk)
+        return
+    # spawn: a forked child would inherit the threads' locks of torch or OpenCV
+    with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=get_context("spawn")) as pool:
+        for future in [pool.submit(_jpegs, params, chunk) for chunk in chunks]:
+            yield future.result()
+
+
+def write_people(params: DrawnPeople, out: Path, workers: int = 0) -> Counts:
+    """Draw people and write them to the directory `out` as CelebA is laid out.
+
+    The bytes depend on `params` alone, not on how many processes drew them.
+
+    Args:
+        params: how many people, photos, and from which seed.
+        out: an existing directory.
+        workers: processes; 0 is one for each core.
+    """
+    layout = _layout(params)
+    counts = [0] * params.people
+    for identity, _ in layout.order:
+        counts[identity] += 1
+    drawn: dict[int, list[bytes]] = {}
+    with progress("Drawing people", len(layout.order), "photos") as ticker:
+        for batch in _draw(params, list(enumerate(counts)), workers or os.cpu_count() or 1):
+            for identity, files in batch:
+                drawn[identity] = files
+                ticker.advance(len(files))
+    names = [f"{number:06d}.jpg" for number in range(1, len(layout.order) + 1)]
+    with zipfile.ZipFile(out / IMAGES, "w", zipfile.ZIP_STORED) as archive:
+        for name, (identity, photo) in zip(names, layout.order, strict=True):
+            archive.writestr(zipfile.ZipInfo(f"img_align_celeba/{name}"), drawn[identity][photo])
+    rows = list(zip(names, layout.order, strict=True))
+    identities = "".join(f"{name} {identity + 1}\n" for name, (identity, _) in rows)
+    (out / IDENTITIES).write_text(identities, encoding="ascii")
+    partition = "".join(f"{name} {layout.partition[identity]}\n" for name, (identity, _) in rows)
+    (out / PARTITION).write_text(partition, encoding="ascii")
+    return Counts(len(layout.order), params.people)

@@ -1,0 +1,81 @@
+"""CelebA's layout: photos in one folder or zip, an identity file and a partition file; the drawn people have it too."""
+
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from gwainet.errors import SourceError
+from gwainet.sources.photo import SPLITS, Listing, Photo
+from gwainet.sources.store import Store, is_photo
+
+_PARTITIONS = dict(zip("012", SPLITS, strict=True))
+_HEADER_LINES = 2  # none, names of columns, or a count and names, as CelebA's other lists have them
+
+
+def list_photos(store: Store, identities: tuple[Path, str], partition: tuple[Path, str]) -> Listing:
+    """Join the photos with their identities and splits (Sec. 4.1).
+
+    Args:
+        store: of the photos, in any folder inside it.
+        identities: path (for messages) and text of the identity file.
+        partition: path and text of the partition file.
+
+    Raises:
+        SourceError: a row is malformed, the three do not list the same photos, or an identity lies in two splits.
+    """
+    person = _table(*identities, "the number of its identity")
+    part = _table(*partition, "its partition (0 train, 1 validation, 2 test)", _PARTITIONS)
+    files = _by_name(store)
+    remedy = "the file is not complete, get it again"
+    _same(person, files, f"{store.path} lacks", f"that {identities[0]} lists", remedy)
+    _same(files, person, f"{identities[0]} has no row for", f"in {store.path}", remedy)
+    _same(person, part, f"{partition[0]} has no row for", f"of {identities[0]}", remedy)
+    _same(part, person, f"{identities[0]} has no row for", f"of {partition[0]}", remedy)
+    first: dict[str, tuple[str, str]] = {}
+    for name, identity in person.items():
+        split = _PARTITIONS[part[name]]
+        earlier, earlier_name = first.setdefault(identity, (split, name))
+        if earlier != split:
+            raise SourceError(
+                f"{partition[0]} puts identity {identity} into two splits: {earlier_name} into {earlier}, {name} into "
+                f"{split}. A person must be in one split alone: correct the file or get it again"
+            )
+    photos = tuple(Photo(identity, files[name], _PARTITIONS[part[name]]) for name, identity in person.items())
+    return Listing(photos, (), len(photos))
+
+
+def _table(path: Path, text: str, meaning: str, allowed: Iterable[str] | None = None) -> dict[str, str]:
+    """Name of photo -> value, from lines `000001.jpg 2880` (or with a comma), with or without a header."""
+    values = None if allowed is None else set(allowed)
+    rows: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        fields = line.replace(",", " ").split()
+        if not fields or (not rows and number <= _HEADER_LINES and not is_photo(fields[0])):
+            continue
+        if len(fields) != 2 or not is_photo(fields[0]) or (values is not None and fields[1] not in values):
+            raise SourceError(f"{path}, line {number}: expected a photo's name and {meaning}, found {line!r}")
+        if fields[0] in rows:
+            raise SourceError(f"{path}, line {number}: {fields[0]} has a row already")
+        rows[fields[0]] = fields[1]
+    if not rows:
+        raise SourceError(f"{path} has no rows: each line must hold a photo's name and {meaning}")
+    return rows
+
+
+def _by_name(store: Store) -> dict[str, str]:
+    """Name of photo -> path inside the store."""
+    files: dict[str, str] = {}
+    for file in filter(is_photo, store.files()):
+        name = PurePosixPath(file).name
+        if name in files:
+            raise SourceError(f"{store.path} holds {name} twice, as {files[name]} and {file}: remove one")
+        files[name] = file
+    if not files:
+        raise SourceError(f"{store.path} holds no photo")
+    return files
+
+
+def _same(listed: dict[str, str], present: dict[str, str], problem: str, where: str, remedy: str) -> None:
+    absent = [name for name in listed if name not in present]
+    if absent:
+        examples = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
+        raise SourceError(f"{problem} {len(absent):,} of the {len(listed):,} photos {where} ({examples}): {remedy}")

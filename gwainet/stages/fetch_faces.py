@@ -1,0 +1,50 @@
+"""Stage `fetch_faces`: draw people, or check what the user brought and pin it by digest.
+
+Only `raw/` is written; the user's files are read where they lie, never copied, changed or deleted.
+"""
+
+from pathlib import Path
+
+from gwainet.files import staged_directory, write_json
+from gwainet.params import Params
+from gwainet.progress import say
+from gwainet.recorder import Recorder
+from gwainet.sources import licence, locate
+
+
+def run(params: Params, *, source: Path, out: Path, recorder: Recorder) -> None:
+    """Write `raw/source.json`, and for the source `drawn` the photos beside it (docs/formats.md).
+
+    Args:
+        params: section `fetch_faces` shapes the result, `runtime.workers` the time.
+        source: `data/source/<profile>/`, what the user brought.
+        out: `data/<profile>/raw/`.
+        recorder: gets the counts of photos and identities.
+
+    Raises:
+        SourceError: a file is missing or damaged, or the files do not fit together.
+    """
+    settings = params.fetch_faces
+    inside_raw = settings.source == "drawn"
+    with staged_directory(out) as partial:
+        if inside_raw:
+            from gwainet.people import write_people  # brings the renderer, which no other source needs
+
+            write_people(settings.drawn, partial, workers=params.runtime.workers)
+        files = locate(settings, partial if inside_raw else source)
+        listing = files.listing()
+        write_json(
+            partial / "source.json",
+            {
+                "source": settings.source,
+                "files": files.describe(),
+                "photos": listing.found,
+                "identities": listing.identities,
+                "licence": licence(settings.source, settings.images),
+                "inside_raw": inside_raw,
+            },
+        )
+    recorder.metrics({"photos": listing.found, "identities": listing.identities})
+    say(f"fetch_faces: {listing.found:,} photos of {listing.identities:,} people ({settings.source})")
+    if not inside_raw:
+        say(f"Licence: {licence(settings.source, settings.images)}")

@@ -1,0 +1,157 @@
+"""Stage `register_model`: the trained generator becomes a version in MLflow's registry, with its benchmark.
+
+The version gets the alias `challenger`; making it `champion` is a separate, guarded act. Weights that are registered
+already, with the same report, are not registered twice.
+
+Writes `registered.json`: see docs/formats.md.
+"""
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from gwainet.dataset import open_checked
+from gwainet.errors import DataError
+from gwainet.files import file_digest, staged_directory, write_json
+from gwainet.nets.model import read_weights
+from gwainet.params import Params
+from gwainet.progress import say
+from gwainet.recorder import Recorder
+from gwainet.stages.benchmark import BenchmarkReport, Estimate, SystemReport
+from gwainet.tracking import registry
+
+RIVALS = ("bicubic", "banet", "psnr_phase")  # shown beside the model on its page
+
+
+def run(
+    params: Params, *, faces: Path, passed: Path, adversarial: Path, report: Path, out: Path, recorder: Recorder
+) -> None:
+    """Register `register_model.variant` as `register_model.name`.
+
+    Args:
+        params: of the profile.
+        faces: written by prepare_faces.
+        passed: written by check_faces for these faces.
+        adversarial: holds `<variant>/weights.safetensors`.
+        report: written by benchmark for these faces and weights.
+        out: directory to write.
+        recorder: of a tracked run.
+
+    Raises:
+        ContractError: check_faces passed other faces than these.
+        CheckpointError: the weights are missing, damaged or of another kind.
+        DataError: the benchmark is missing or of other weights or faces.
+        TrackingError: the recorder has no MLflow run, or the server refuses.
+    """
+    data, settings = open_checked(faces, passed), params.register_model
+    weights = adversarial / settings.variant / "weights.safetensors"
+    metadata = read_weights(weights, "generator")[1]
+    benchmark = _read(report / "benchmark.json")
+    model = benchmark.models.get(settings.variant)
+    if model is None or model.weights_digest != file_digest(weights) or benchmark.data_digest != data.digest:
+        raise DataError(f"{report} is not of {weights} and {faces} as they are now: run benchmark again")
+    registered = registry.register(
+        registry.Candidate(
+            name=settings.name,
+            weights=weights,
+            guided=metadata.guided,
+            report=report,
+            metrics=headline(benchmark, settings.variant),
+            tags={
+                "variant": settings.variant,
+                "profile": params.profile,
+                "params_digest": params.digest(),
+                "data_digest": data.digest,
+            },
+            description=describe(benchmark, settings.variant, settings.name),
+        ),
+        recorder,
+    )
+    for name in ("benchmark.json", "grid.png"):
+        recorder.artifact(report / name, "benchmark")
+    counts = {f"{split}_images": part.images for split, part in benchmark.splits.items()}
+    recorder.dataset(params.profile, data.digest, counts, "benchmark")
+    recorder.tags({"gwainet.model": registered.uri, "gwainet.reused": str(registered.reused).lower()})
+    with staged_directory(out) as partial:
+        write_json(
+            partial / "registered.json",
+            {
+                "format": 1,
+                "name": settings.name,
+                "version": registered.version,
+                "uri": registered.uri,
+                "variant": settings.variant,
+                "run_id": registered.run_id,
+                "model_id": registered.model_id,
+                "weights_digest": registered.weights_digest,
+                "report_digest": registered.report_digest,
+                "data_digest": data.digest,
+                "params_digest": params.digest(),
+            },
+        )
+    if registered.reused:
+        say(f"These weights and this report are registered already: {registered.uri} stays, no new version was made")
+    else:
+        say(f"Registered {registered.uri}, alias {registry.CHALLENGER}: load it with mlflow.pyfunc.load_model")
+
+
+def headline(benchmark: BenchmarkReport, variant: str) -> dict[str, float]:
+    """`<split>.<metric>` of the model, and `<split>.psnr_over_<rival>` in dB."""
+    figures = {}
+    for split, metrics in _system(benchmark, variant).splits.items():
+        figures |= {f"{split}.{name}": estimate.mean for name, estimate in metrics.items()}
+        for pair in benchmark.comparisons:
+            if pair.a == variant:
+                figures[f"{split}.psnr_over_{pair.b}"] = pair.splits[split]["psnr"].mean
+    return figures
+
+
+def describe(benchmark: BenchmarkReport, variant: str, name: str) -> str:
+    """The version's page, in Markdown."""
+    model = benchmark.models[variant]
+    shown = [system for system in (*RIVALS, variant, f"{variant}-r") if _has(benchmark, system)]
+    metrics = list(next(iter(_system(benchmark, variant).splits.values())))
+    example = f'mlflow.pyfunc.load_model("models:/{name}@{registry.CHALLENGER}").predict'
+    lines = [
+        f"**{_system(benchmark, variant).title}**: 8x face super-resolution "
+        f"{'with another photo of the same person as guide' if model.guided else 'without a guide'}, "
+        f"{model.parameters:,} parameters, trained on `{benchmark.profile}`.",
+        "",
+        "```python",
+        f'{example}({{"lr": lr{", " + chr(34) + "guide" + chr(34) + ": guide" if model.guided else ""}}})["sr"]',
+        "```",
+        f"uint8 RGB: `lr` (B, h, w, 3){', `guide` (B, 8h, 8w, 3)' if model.guided else ''}, `sr` (B, 8h, 8w, 3).",
+    ]
+    for split, part in benchmark.splits.items():
+        lines += [
+            "",
+            f"**{split}**: {part.images} faces of {part.identities} people; mean [95 % interval over people]",
+            "",
+            "| system | " + " | ".join(metrics) + " |",
+            "|---" * (len(metrics) + 1) + "|",
+        ]
+        for system in shown:
+            entry = _system(benchmark, system)
+            cells = [_cell(entry.splits[split][metric]) for metric in metrics]
+            lines.append(f"| {entry.title} | " + " | ".join(cells) + " |")
+    lines += ["", *(f"- {metric}: {text}" for metric, text in benchmark.conventions.items())]
+    return "\n".join(lines)
+
+
+def _read(path: Path) -> BenchmarkReport:
+    try:
+        return BenchmarkReport.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValidationError) as error:
+        raise DataError(f"{path} is not what benchmark writes ({error}): run benchmark again") from error
+
+
+def _has(benchmark: BenchmarkReport, system: str) -> bool:
+    return any(entry.system == system for entry in benchmark.systems)
+
+
+def _system(benchmark: BenchmarkReport, system: str) -> SystemReport:
+    return next(entry for entry in benchmark.systems if entry.system == system)
+
+
+def _cell(estimate: Estimate) -> str:
+    return f"{estimate.mean:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"

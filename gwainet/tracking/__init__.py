@@ -1,0 +1,62 @@
+"""MLflow, behind one door: nothing outside this package imports it.
+
+Importing this module is cheap; MLflow itself (seconds) is imported when a stage starts.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from gwainet.params import Params
+from gwainet.recorder import Recorder
+from gwainet.tracking.execution import experiment_name, is_default_store, shown, tracking_uri
+
+# Read by MLflow when it is imported, which this package's other modules do: they must be set before. A user's own win.
+for _name, _value in {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "GIT_PYTHON_REFRESH": "quiet",
+    # MLflow waits up to 4 minutes for a dead server, in every call; our own outbox tries again instead
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}.items():
+    os.environ.setdefault(_name, _value)
+
+
+def stage_run(
+    stage: str,
+    variant: str | None,
+    params: Params,
+    sections: Sequence[str],
+    root: Path,
+    inputs: Mapping[str, Path],
+    out: Path,
+) -> AbstractContextManager[Recorder]:
+    """Track one stage: a child run of the pipeline execution's run, closed with the stage's own end.
+
+    Args:
+        stage: its name.
+        variant: of a stage that is trained several times.
+        params: of the profile.
+        sections: the params sections that shape the stage's result.
+        root: the project's root, where the default store lies (`mlflow.db`, `mlruns/`).
+        inputs: argument name -> path of what the stage reads; their digests become tags.
+        out: what the stage writes; its digest becomes a tag.
+
+    Raises:
+        TrackingError: the server or the database cannot be used (at the start alone: later nothing stops a training).
+    """
+    from gwainet.tracking import runs
+
+    return runs.stage_run(stage, variant, params, sections, root, inputs, out)
+
+
+def where(root: Path) -> str:
+    """One line on where to look at the runs."""
+    uri = tracking_uri(root)
+    if is_default_store():
+        return f"MLflow: `make ui` shows the runs of experiment {experiment_name()} ({shown(uri)})"
+    page = f"{shown(uri).rstrip('/')}/#/experiments" if uri.startswith("http") else shown(uri)
+    return f"MLflow: {page}, experiment {experiment_name()} (MLFLOW_TRACKING_URI)"

@@ -1,0 +1,112 @@
+"""Which execution of the pipeline a process belongs to, and which code and data it works on. Imports no MLflow."""
+
+import hashlib
+import json
+import os
+import subprocess
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from gwainet.files import tree_digest
+from gwainet.params import Params
+
+# What shapes a result, of all that git watches: not dvc.lock, which `dvc repro` rewrites between two stages.
+CODE = ("gwainet", "components", "pipeline", "params.yaml", "dvc.yaml", "constraints.txt", "pyproject.toml")
+
+HASHED_BYTES = 1 << 30  # more is seconds of reading before every stage: names and sizes must do
+
+
+ABSENT = "absent"  # the digest of what does not exist
+
+
+def is_default_store() -> bool:
+    """Whether no tracking server was chosen."""
+    return not os.environ.get("MLFLOW_TRACKING_URI")
+
+
+def tracking_uri(root: Path) -> str:
+    """The server of MLFLOW_TRACKING_URI, else a SQLite file in the project's root."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(root / 'mlflow.db').resolve()}"
+
+
+def experiment_name() -> str:
+    """MLFLOW_EXPERIMENT_NAME, else `gwainet`."""
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or "gwainet"
+
+
+def shown(uri: str) -> str:
+    """A URI fit to be printed: without a password."""
+    password = urlsplit(uri).password
+    return uri.replace(f":{password}@", ":***@") if password else uri
+
+
+@dataclass(frozen=True)
+class CodeVersion:
+    """The code that runs.
+
+    Attributes:
+        commit: git's, 40 digits; `unknown` outside a repository or without git.
+        changes: 12 digits over what is not committed in `CODE`; empty if nothing.
+    """
+
+    commit: str
+    changes: str
+
+    def __str__(self) -> str:
+        return self.commit[:12] + (f"+{self.changes}" if self.changes else "")
+
+
+def code_version(directory: Path) -> CodeVersion:
+    """The git commit checked out in a directory, and a digest of what was changed since."""
+    commit = _git(directory, "rev-parse", "--verify", "HEAD")
+    if commit is None:
+        return CodeVersion("unknown", "")
+    top = Path((_git(directory, "rev-parse", "--show-toplevel") or b".").decode().strip())
+    digest = hashlib.sha256(difference := _git(top, "diff", "--binary", "HEAD", "--", *CODE) or b"")
+    listed = _git(top, "ls-files", "--others", "--exclude-standard", "-z", "--", *CODE) or b""
+    untracked = [name for name in listed.decode().split("\0") if name]
+    for name in sorted(untracked):
+        digest.update(f"{name}\0{tree_digest(top / name)}\n".encode())
+    changed = bool(difference.strip() or untracked)
+    return CodeVersion(commit.decode().strip(), digest.hexdigest()[:12] if changed else "")
+
+
+def _git(directory: Path, *arguments: str) -> bytes | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=directory, capture_output=True, check=False)  # noqa: S603, S607
+    except FileNotFoundError:
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def pipeline_key(params: Params, code: CodeVersion) -> str:
+    """What all stages of one execution share, though they are separate processes.
+
+    GWAINET_PIPELINE_KEY (set by `make repro` and by Kubeflow), else DVC's experiment, else the code and the params.
+    """
+    if key := os.environ.get("GWAINET_PIPELINE_KEY"):
+        return key
+    if experiment := os.environ.get("DVC_EXP_NAME"):
+        return f"dvc-exp/{experiment}/{params.digest()}"
+    return f"dvc/{params.profile}/{code}/{params.digest()}"
+
+
+def data_digest(path: Path) -> str:
+    """A digest of what a stage reads or wrote, without reading gigabytes.
+
+    Prepared faces bring their own. Above `HASHED_BYTES` names and sizes are digested (`sizes-...`): those are the
+    user's photos, whose bytes `source.json` pins.
+    """
+    if not path.exists():
+        return ABSENT
+    faces = path / "faces.json"
+    if faces.is_file():
+        with suppress(ValueError, KeyError):  # a damaged file is the stage's to report: here its bytes are a digest too
+            return str(json.loads(faces.read_text(encoding="utf-8"))["digest"])
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    sizes = [(file.relative_to(path).as_posix(), file.stat().st_size) for file in files]
+    if sum(size for _, size in sizes) <= HASHED_BYTES:
+        return tree_digest(path)
+    return "sizes-" + hashlib.sha256(json.dumps(sizes).encode()).hexdigest()

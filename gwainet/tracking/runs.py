@@ -1,0 +1,481 @@
+"""Parent and stage runs: one run per execution of the pipeline, a child run per stage, found across processes."""
+
+import fcntl
+import getpass
+import json
+import logging
+import os
+import re
+import shutil
+import signal
+import socket
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Literal, TypeVar
+
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+from PIL import Image
+
+from gwainet.errors import TrackingError
+from gwainet.params import Params
+from gwainet.progress import say
+from gwainet.tracking.execution import (
+    ABSENT,
+    CodeVersion,
+    code_version,
+    data_digest,
+    experiment_name,
+    pipeline_key,
+    shown,
+    tracking_uri,
+)
+from gwainet.tracking.outbox import Outbox, Parcel, brief, now_ms
+
+# what matters is raised, and reported by us in one line: MLflow would print the whole traceback before
+logging.getLogger("mlflow").setLevel(logging.CRITICAL)
+logging.getLogger("alembic").setLevel(logging.CRITICAL)
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+T = TypeVar("T")
+
+LONGEST_PARAM = 6000  # MLflow's limits
+LONGEST_TAG = 8000
+LONGEST_DIGEST = 36
+PARAMS_IN_A_CALL = 100
+NAME = re.compile(r"^[A-Za-z0-9_\-./ ]+$")
+
+
+class Terminated(SystemExit):
+    """SIGTERM, as an exception: the stage's blocks end properly, and the process with the shell's code for it."""
+
+    def __init__(self) -> None:
+        super().__init__(128 + signal.SIGTERM)
+
+
+class RunRecorder:
+    """Sends what a stage reports to its MLflow run.
+
+    Attributes:
+        client: of the server.
+        run_id: of the stage's run.
+        experiment_id: of the run's experiment.
+        code: the commit that runs.
+    """
+
+    def __init__(
+        self, client: MlflowClient, run: Run, name: str, root: Path, source: Path, code: CodeVersion, parent: str | None
+    ) -> None:
+        self.client, self.code = client, code
+        self.run_id: str = run.info.run_id
+        self.experiment_id: str = run.info.experiment_id
+        self._name, self._source, self._parent = name, source, parent
+        self._unsent = root / ".gwainet" / "unsent"
+        self._last: dict[str, float] = {}
+        wanted = os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true").lower() not in ("false", "0")
+        self._outbox = Outbox(client, self.run_id, shown(client.tracking_uri), wanted)
+
+    def params(self, values: Mapping[str, object]) -> None:
+        """Record settings under flat dotted names."""
+        for block in _blocks([Param(_checked(key), _param(value)) for key, value in values.items()]):
+            self._send(
+                {"params": {param.key: param.value for param in block}},
+                partial(self.client.log_batch, self.run_id, params=block),
+            )
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Record numbers at a step; they are sent in blocks."""
+        now = now_ms()
+        self._outbox.add([Metric(_checked(key), float(value), now, step) for key, value in values.items()])
+        self._last.update({key: float(value) for key, value in values.items()})
+
+    def picture(self, name: str, picture: Image.Image, step: int = 0) -> None:
+        """Record a picture; the same name at later steps makes a series."""
+        key, copy = _checked(name), picture.copy()
+
+        def keep() -> dict[str, object]:
+            path = self._unsent / self.run_id / "pictures" / f"{key.replace('/', '~')}-{step}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            copy.save(path)
+            return {"file": str(path)}
+
+        self._outbox.put(
+            Parcel(
+                {"picture": key, "step": step},
+                lambda: self.client.log_image(self.run_id, copy, key=key, step=step),
+                keep=keep,
+            )
+        )
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """Record a file, or a directory with all in it, under `folder`: at once, as the stage may move it next."""
+        if not path.exists():
+            raise TrackingError(f"{path} does not exist, so it cannot be logged to MLflow")
+        if not self._outbox.away:
+            try:
+                _log_artifact(self.client, self.run_id, path, folder)
+            except Exception as error:  # noqa: BLE001  any error of any artifact store: kept, tried again, reported
+                self._outbox.failed(error)
+            else:
+                return
+        place = self._unsent / self.run_id / "artifacts" / (folder or ".")
+        place.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            copy = place
+            shutil.copytree(path, place, dirs_exist_ok=True)
+        else:
+            copy = place / path.name
+            shutil.copy2(path, copy)
+        self._outbox.put(
+            Parcel(
+                {"artifact": str(copy), "folder": folder},
+                lambda: _log_artifact(self.client, self.run_id, copy, folder),
+            )
+        )
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Record facts to search by."""
+        tags = [RunTag(_checked(key), str(value)[:LONGEST_TAG]) for key, value in values.items()]
+        for block in _blocks(tags):
+            self._send(
+                {"tags": {tag.key: tag.value for tag in block}},
+                partial(self.client.log_batch, self.run_id, tags=block),
+            )
+
+    def dataset(self, name: str, digest: str, profile: Mapping[str, object], context: str) -> None:
+        """Record which data were used."""
+        data = Dataset(
+            name=name,
+            digest=digest[:LONGEST_DIGEST],
+            source_type="local",
+            source=json.dumps({"uri": str(self._source)}),
+            profile=json.dumps({"digest": digest, **profile}, default=str),
+        )
+        used = DatasetInput(data, [InputTag("mlflow.data.context", context)])
+        self._send(
+            {"dataset": name, "digest": digest, "context": context},
+            lambda: self.client.log_inputs(self.run_id, datasets=[used]),
+        )
+
+    def finish(self, status: Status, out: Path, error: BaseException | None = None) -> None:
+        """Send the rest and close the run; whatever goes wrong here is said, and the stage's own end stands."""
+        if error is None:
+            self.tags({"gwainet.output_digest": data_digest(out)})
+        else:
+            self.tags({"gwainet.error": "".join(traceback.format_exception(error, limit=-3))[-LONGEST_TAG:]})
+        if self._parent is not None:
+            self._outbox.put(Parcel({"status": status}, lambda: self._close(status)))
+        folder = self._unsent / self.run_id
+        if self._outbox.close(patient=status != "KILLED"):
+            shutil.rmtree(folder, ignore_errors=True)
+            return
+        path = folder.with_suffix(".json")
+        server = shown(self.client.tracking_uri)
+        self._outbox.write_unsent(path, {"run_id": self.run_id, "name": self._name, "server": server, "status": status})
+        problem = self._outbox.problem or "it refused some"
+        say(
+            f"MLflow at {server} did not take everything of {self._name} ({problem}). What it lacks is in {path}; "
+            "the stage's own files do not depend on it"
+        )
+
+    def _close(self, status: Status) -> None:
+        """Set the stage's and its execution's status, and the stage's last metrics on the execution's run."""
+        assert self._parent is not None
+        self.client.set_terminated(self.run_id, status)
+        headline = {f"{self._name.replace('@', '.')}.{key}": value for key, value in self._last.items()}
+        if status == "FINISHED" and headline:
+            now = now_ms()
+            for block in _blocks([Metric(key, value, now, 0) for key, value in headline.items()]):
+                self.client.log_batch(self._parent, metrics=block)
+        siblings = [run for run in _stages(self.client, self.experiment_id, self._parent) if not _superseded(run)]
+        statuses = {run.info.status for run in siblings if run.info.run_id != self.run_id}
+        if status != "FINISHED":
+            self.client.set_terminated(self._parent, status)
+        elif "FAILED" in statuses:
+            self.client.set_terminated(self._parent, "FAILED")
+        elif "RUNNING" not in statuses:  # stages may run at the same time
+            self.client.set_terminated(self._parent, "FINISHED")
+
+    def _send(self, about: dict[str, object], send: Callable[[], object]) -> None:
+        self._outbox.put(Parcel(about, send))
+        if not self._outbox.away:
+            self._outbox.flush()
+
+
+@contextmanager
+def stage_run(
+    stage: str,
+    variant: str | None,
+    params: Params,
+    sections: Sequence[str],
+    root: Path,
+    inputs: Mapping[str, Path],
+    out: Path,
+) -> Iterator[RunRecorder]:
+    """Track one stage; see `gwainet.tracking.stage_run`."""
+    root = root.resolve()
+    with _sigterm_raises():
+        recorder = _start(stage, variant, params, sections, root, inputs, out)
+        try:
+            yield recorder
+        except BaseException as error:
+            stopped = isinstance(error, (KeyboardInterrupt, Terminated))
+            recorder.finish("KILLED" if stopped else "FAILED", out, error)
+            raise
+        recorder.finish("FINISHED", out)
+
+
+def connect(root: Path) -> tuple[MlflowClient, str]:
+    """A client and the id of the experiment, which is made if it does not exist.
+
+    Raises:
+        TrackingError: the server or the database cannot be used.
+    """
+    uri = tracking_uri(root)
+    adopted = os.environ.get("MLFLOW_RUN_ID")
+    try:
+        with locked(uri):
+            client = MlflowClient(uri)
+            if adopted:
+                return client, client.get_run(adopted).info.experiment_id
+            name = experiment_name()
+            experiment = client.get_experiment_by_name(name)
+            if experiment is None:
+                return client, client.create_experiment(name, artifact_location=_artifacts(uri))
+    except Exception as error:
+        raise TrackingError(_cannot_use(uri, root, error)) from error
+    if experiment.lifecycle_stage != "active":
+        raise TrackingError(
+            f"the MLflow experiment {name} at {shown(uri)} is deleted: restore it with "
+            f"`mlflow experiments restore -x {experiment.experiment_id}`, or set MLFLOW_EXPERIMENT_NAME to another name"
+        )
+    _check_place(uri, experiment.artifact_location)
+    return client, experiment.experiment_id
+
+
+@contextmanager
+def locked(uri: str) -> Iterator[None]:
+    """Keep other processes of this machine away from a SQLite store: opening a new one twice at once breaks it."""
+    database = _database(uri)
+    if database is None:
+        yield
+        return
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with database.with_name(f"{database.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _start(
+    stage: str,
+    variant: str | None,
+    params: Params,
+    sections: Sequence[str],
+    root: Path,
+    inputs: Mapping[str, Path],
+    out: Path,
+) -> RunRecorder:
+    name = f"{stage}@{variant}" if variant else stage
+    code = code_version(Path.cwd())
+    client, experiment = connect(root)
+    try:
+        about = {
+            "gwainet.stage": stage,
+            "gwainet.variant": variant or "",
+            **_facts(params, code),
+            **_inputs(client, experiment, inputs),
+        }
+        if adopted := os.environ.get("MLFLOW_RUN_ID"):
+            run, parent = client.get_run(adopted), None
+        else:
+            with locked(client.tracking_uri):
+                parent = _parent(client, experiment, params, code)
+                _supersede(client, experiment, parent, name)
+            _share_params(client, parent, params, sections)
+            own = {**_origin(code, f"gwainet {name}"), "mlflow.parentRunId": parent, "gwainet.kind": "stage"}
+            run = client.create_run(experiment, run_name=name, tags={**own, **about})
+    except MlflowException as error:
+        raise TrackingError(_cannot_use(client.tracking_uri, root, error)) from error
+    recorder = RunRecorder(client, run, name, root, inputs.get("faces", out), code, parent)
+    if adopted:
+        recorder.tags(about)
+    recorder.params(params.flat(sections))
+    return recorder
+
+
+def _facts(params: Params, code: CodeVersion) -> dict[str, str]:
+    """What all runs of an execution have in common."""
+    return {
+        "gwainet.profile": params.profile,
+        "gwainet.commit": code.commit,
+        "gwainet.dirty": str(bool(code.changes)).lower(),
+        "gwainet.params_digest": params.digest(),
+    }
+
+
+def _inputs(client: MlflowClient, experiment: str, inputs: Mapping[str, Path]) -> dict[str, str]:
+    """The digest of each input, and the latest run that wrote just that."""
+    tags = {}
+    for name, path in inputs.items():
+        tags[f"gwainet.input.{name}"] = digest = data_digest(path)
+        makers = client.search_runs(
+            [experiment],
+            f"tags.`gwainet.output_digest` = '{digest}'",
+            max_results=1,
+            order_by=["attributes.start_time DESC"],
+        )
+        if makers and digest != ABSENT:
+            tags[f"gwainet.input.{name}.run"] = makers[0].info.run_id
+    return tags
+
+
+def _parent(client: MlflowClient, experiment: str, params: Params, code: CodeVersion) -> str:
+    """The run of this execution of the pipeline: found by its key, else made."""
+    key = pipeline_key(params, code)
+    quote = '"' if "'" in key else "'"
+    wanted = f"tags.`gwainet.pipeline_key` = {quote}{key}{quote} and tags.`gwainet.kind` = 'pipeline'"
+
+    def oldest() -> Run | None:
+        found = client.search_runs([experiment], wanted)
+        return min(found, key=lambda run: (run.info.start_time, run.info.run_id), default=None)
+
+    run = oldest()
+    if run is None:
+        made = client.create_run(
+            experiment,
+            run_name=f"{params.profile} {os.environ.get('DVC_EXP_NAME') or code}",
+            tags={
+                **_origin(code, "gwainet"),
+                "gwainet.kind": "pipeline",
+                "gwainet.pipeline_key": key,
+                **_facts(params, code),
+            },
+        )
+        run = oldest() or made  # no server has a lock to offer: whoever made the older one wins
+        if run.info.run_id != made.info.run_id:
+            client.delete_run(made.info.run_id)
+    if run.info.status != "RUNNING":
+        client.update_run(run.info.run_id, status="RUNNING")
+    parent: str = run.info.run_id
+    return parent
+
+
+def _share_params(client: MlflowClient, parent: str, params: Params, sections: Sequence[str]) -> None:
+    """Params on the execution's run too: the page shows those runs, with the stages folded away."""
+    known = client.get_run(parent).data.params
+    values = {"profile": params.profile, **params.flat(sections)}
+    new = [Param(key, _param(value)) for key, value in values.items() if key not in known]  # MLflow lets none change
+    for block in _blocks(new):
+        client.log_batch(parent, params=block)
+
+
+def _supersede(client: MlflowClient, experiment: str, parent: str, name: str) -> None:
+    """Mark earlier runs of the same stage in this execution: one of them was killed, or its result was thrown away."""
+    for run in _stages(client, experiment, parent):
+        if run.info.run_name == name and not _superseded(run):
+            client.set_tag(run.info.run_id, "gwainet.superseded", "true")
+            if run.info.status == "RUNNING":
+                client.set_terminated(run.info.run_id, "KILLED")
+
+
+def _stages(client: MlflowClient, experiment: str, parent: str) -> list[Run]:
+    found: list[Run] = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
+    return found
+
+
+def _superseded(run: Run) -> bool:
+    return bool(run.data.tags.get("gwainet.superseded") == "true")
+
+
+def _origin(code: CodeVersion, source: str) -> dict[str, str]:
+    """The tags that MLflow's page shows as user, source and version."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        user = str(os.getuid())
+    return {
+        "mlflow.user": user,
+        "mlflow.source.name": source,
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": code.commit,
+        "gwainet.host": socket.gethostname(),
+    }
+
+
+def _database(uri: str) -> Path | None:
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def _artifacts(uri: str) -> str | None:
+    """Where a new experiment's files go: beside a SQLite file, or wherever the server says."""
+    database = _database(uri)
+    return None if database is None else (database.resolve().parent / "mlruns").as_uri()
+
+
+def _check_place(uri: str, location: str) -> None:
+    expected = _artifacts(uri)
+    if expected is None or location == expected or not location.startswith("file:///"):
+        return
+    if not Path(location.removeprefix("file://")).exists():
+        raise TrackingError(
+            f"{shown(uri)} keeps its files in {location}, which does not exist: was the project moved? Move it back, "
+            "or delete mlflow.db to start a new history, or set MLFLOW_EXPERIMENT_NAME to a new name"
+        )
+
+
+def _cannot_use(uri: str, root: Path, error: Exception) -> str:
+    if _database(uri) is not None:
+        return (
+            f"cannot use the MLflow database {shown(uri)}: {brief(error)}. If another version of MLflow wrote it, run "
+            f"`mlflow db upgrade {shown(uri)}`; else move it away"
+        )
+    return (
+        f"cannot use the MLflow server {shown(uri)} (MLFLOW_TRACKING_URI): {brief(error)}. Start it, correct its "
+        f"address or the credentials, or unset MLFLOW_TRACKING_URI to track in {root / 'mlflow.db'}"
+    )
+
+
+def _log_artifact(client: MlflowClient, run_id: str, path: Path, folder: str) -> None:
+    if path.is_dir():
+        client.log_artifacts(run_id, str(path), folder or None)
+    else:
+        client.log_artifact(run_id, str(path), folder or None)
+
+
+def _checked(name: str) -> str:
+    if not NAME.match(name):
+        raise TrackingError(f"MLflow takes no name like {name!r}: letters, digits and _ - . / and spaces alone")
+    return name
+
+
+def _param(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return text if len(text) <= LONGEST_PARAM else f"{text[: LONGEST_PARAM - 3]}..."
+
+
+def _blocks(values: Sequence[T]) -> list[Sequence[T]]:
+    return [values[start : start + PARAMS_IN_A_CALL] for start in range(0, len(values), PARAMS_IN_A_CALL)]
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Turn SIGTERM into `Terminated`, unless somebody handles it already."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,0 +1,205 @@
+"""The one training loop: steps, validations, the best weights, checkpoints, progress."""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import pandas as pd
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from gwainet.errors import GwainetError
+from gwainet.progress import progress, say
+from gwainet.recorder import Recorder
+from gwainet.training.checkpoint import Checkpoints
+
+CURVE_POINTS = 400  # of a whole training: enough for a curve, few enough for any tracking server
+
+
+class Phase(Protocol):
+    """One phase of Sec. 4.2.
+
+    Attributes:
+        modules: what is trained, saved and restored.
+        optimisers: theirs.
+    """
+
+    modules: dict[str, nn.Module]
+    optimisers: dict[str, torch.optim.Optimizer]
+
+    def step(self, step: int) -> dict[str, Tensor]:
+        """Update the weights once; returns losses as scalars on the device, without waiting for it."""
+
+    def validate(self) -> dict[str, float]:
+        """Numbers on the validation split."""
+
+    def samples(self) -> Image.Image:
+        """A picture of fixed validation faces."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how to choose.
+
+    Attributes:
+        description: shown beside the progress.
+        steps: updates in all.
+        validate_every: steps between validations; one more follows the last step.
+        best: name of the validation number whose highest value decides which weights are kept; None keeps the last.
+        patience: validations without a new best after which training stops (L11); needs `best`.
+        checkpoint_seconds: between checkpoints.
+    """
+
+    description: str
+    steps: int
+    validate_every: int
+    best: str | None = None
+    patience: int | None = None
+    checkpoint_seconds: float = 60.0
+
+
+@dataclass
+class Outcome:
+    """What a training came to.
+
+    Attributes:
+        steps: updates made.
+        kept_step: the step whose weights are kept.
+        validation: numbers at that step.
+        curves: a row a logged step.
+        validations: a row a validation.
+    """
+
+    steps: int = 0
+    kept_step: int = 0
+    validation: dict[str, float] = field(default_factory=dict)
+    curves: list[dict[str, float]] = field(default_factory=list)
+    validations: list[dict[str, float]] = field(default_factory=list)
+
+    def metrics(self) -> dict[str, float]:
+        """Headline numbers."""
+        return {**self.validation, "steps": self.steps, "kept_step": self.kept_step}
+
+    def tables(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Curves of training and of validation."""
+        columns = None if self.curves else ["step"]  # a phase of 0 epochs still writes tables that can be read
+        return pd.DataFrame(self.curves, columns=columns), pd.DataFrame(self.validations, columns=columns)
+
+
+def fit(phase: Phase, plan: Plan, checkpoints: Checkpoints, recorder: Recorder, device: torch.device) -> Outcome:
+    """Train a phase, or continue it where it was interrupted; `phase.modules` end with the weights to keep.
+
+    Raises:
+        GwainetError: a loss is no longer a finite number.
+    """
+    outcome, best_state, done = _restore(phase, checkpoints, device, recorder, plan)
+    log_every = max(1, plan.steps // CURVE_POINTS)
+    sums: dict[str, Tensor] = {}
+    summed = 0
+    saved_at = time.monotonic()
+    if done == 0 and plan.steps > 0:
+        _validate(phase, 0, outcome, recorder)
+        if plan.best:
+            best_state = _copy(phase.modules)
+    with progress(plan.description, plan.steps, "steps", done) as ticker:
+        for step in range(done, plan.steps):
+            for name, value in phase.step(step).items():
+                sums[name] = sums.get(name, 0) + value.detach()
+            summed += 1
+            outcome.steps = step + 1
+            stop = False
+            if outcome.steps % log_every == 0:
+                means = {name: float(value) / summed for name, value in sums.items()}
+                sums, summed = {}, 0
+                _check_finite(means, outcome.steps, plan)
+                outcome.curves.append({"step": outcome.steps, **means})
+                recorder.metrics(means, outcome.steps)
+                ticker.note(" ".join(f"{name} {value:.4f}" for name, value in means.items()))
+            if outcome.steps % plan.validate_every == 0 or outcome.steps == plan.steps:
+                improved = _validate(phase, outcome.steps, outcome, recorder, plan.best)
+                if plan.best and improved:
+                    best_state = _copy(phase.modules)
+                stop = _out_of_patience(plan, outcome)
+            ticker.advance()
+            # a checkpoint is taken only where the sums are empty, so that resumed curves are the same
+            if summed == 0 and (time.monotonic() - saved_at >= plan.checkpoint_seconds):
+                _save(phase, checkpoints, outcome, best_state)
+                saved_at = time.monotonic()
+            if stop:
+                say(f"{plan.description}: no new best {plan.best} in {plan.patience} validations; stopped")
+                break
+    if plan.best and best_state:
+        for name, module in phase.modules.items():
+            module.load_state_dict(best_state[name])
+    return outcome
+
+
+def _validate(phase: Phase, step: int, outcome: Outcome, recorder: Recorder, best: str | None = None) -> bool:
+    """Validate; say whether these are the weights to keep."""
+    for module in phase.modules.values():
+        module.eval()
+    values = phase.validate()
+    recorder.metrics({f"validation.{name}": value for name, value in values.items()}, step)
+    recorder.picture("samples", phase.samples(), step)
+    for module in phase.modules.values():
+        module.train()
+    outcome.validations.append({"step": step, **values})
+    if best and outcome.validation and values[best] <= outcome.validation[best]:
+        return False
+    outcome.validation, outcome.kept_step = values, step
+    return True
+
+
+def _out_of_patience(plan: Plan, outcome: Outcome) -> bool:
+    if plan.best is None or plan.patience is None:
+        return False
+    since = sum(row["step"] > outcome.kept_step for row in outcome.validations)
+    return since >= plan.patience
+
+
+def _check_finite(means: Mapping[str, float], step: int, plan: Plan) -> None:
+    wrong = [name for name, value in means.items() if not math.isfinite(value)]
+    if wrong:
+        raise GwainetError(
+            f"{plan.description}: {', '.join(wrong)} is not finite at step {step}: lower the learning rate; the last "
+            "checkpoint was kept"
+        )
+
+
+def _copy(modules: Mapping[str, nn.Module]) -> dict[str, dict[str, Tensor]]:
+    return {name: {k: v.detach().clone() for k, v in m.state_dict().items()} for name, m in modules.items()}
+
+
+def _save(phase: Phase, checkpoints: Checkpoints, outcome: Outcome, best: Mapping[str, Any] | None) -> None:
+    checkpoints.save(
+        {
+            "modules": {name: module.state_dict() for name, module in phase.modules.items()},
+            "optimisers": {name: optimiser.state_dict() for name, optimiser in phase.optimisers.items()},
+            "best": best,
+            "outcome": vars(outcome),
+        }
+    )
+
+
+def _restore(
+    phase: Phase, checkpoints: Checkpoints, device: torch.device, recorder: Recorder, plan: Plan
+) -> tuple[Outcome, dict[str, dict[str, Tensor]] | None, int]:
+    state = checkpoints.load(device)
+    if state is None:
+        return Outcome(), None, 0
+    for name, module in phase.modules.items():
+        module.load_state_dict(state["modules"][name])
+    for name, optimiser in phase.optimisers.items():
+        optimiser.load_state_dict(state["optimisers"][name])
+    outcome = Outcome(**state["outcome"])
+    # the run that continues shows the whole curve
+    for row in outcome.curves:
+        recorder.metrics({name: value for name, value in row.items() if name != "step"}, int(row["step"]))
+    for row in outcome.validations:
+        values = {f"validation.{name}": value for name, value in row.items() if name != "step"}
+        recorder.metrics(values, int(row["step"]))
+    say(f"{plan.description}: resumed at step {outcome.steps} of {plan.steps} from {checkpoints.path}")
+    return outcome, state["best"], outcome.steps

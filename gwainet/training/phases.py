@@ -1,0 +1,303 @@
+"""The phases of Sec. 4.2 as steps and validations; `gwainet.training.loop.fit` runs them."""
+
+import itertools
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy.stats import mannwhitneyu
+from torch import Tensor, nn
+
+from gwainet import images, losses
+from gwainet.dataset import Faces, Rows
+from gwainet.metrics import psnr
+from gwainet.nets.cnet import Cnet
+from gwainet.nets.inet import Inet, PairHead
+from gwainet.nets.model import Generator
+from gwainet.nets.wnet import Sampler, Wnet, warp
+from gwainet.params import PretrainInet, PretrainWnet, TrainAdversarial, Training, TrainPsnr
+from gwainet.tensors import column, to_tensor, to_uint8
+from gwainet.training.sampling import BatchSampler, PairSampler, draw_partners, generator_for
+
+VALIDATION_BATCH = 16  # pictures; bounds memory, changes nothing
+SAMPLE_FACES = 6  # rows of the sample picture
+
+
+def adam(parameters: Iterable[nn.Parameter], settings: Training, learning_rate: float) -> torch.optim.Adam:
+    """Adam with the settings of Sec. 4.2; a phase starts with a new one (L10)."""
+    return torch.optim.Adam(
+        list(parameters),
+        lr=learning_rate,
+        betas=(settings.beta1, settings.beta2),
+        eps=settings.epsilon,
+        fused=True,  # one kernel for all parameters, a third of the loop's time on a CPU too
+    )
+
+
+def validation_rows(faces: Faces, settings: Training) -> Rows:
+    """The validation targets used while training: all, or evenly spread ones, so that many identities take part."""
+    rows = faces.targets("validation")
+    if len(rows) <= settings.validation_faces:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, settings.validation_faces).round().astype(np.int64)]
+
+
+def _batches(rows: Rows) -> Iterator[Rows]:
+    for start in range(0, len(rows), VALIDATION_BATCH):
+        yield rows[start : start + VALIDATION_BATCH]
+
+
+class WarpPhase:
+    """Wnet alone: L1 between the warped guide and the ground truth, both in [-1, 1] (Sec. 4.2; L2)."""
+
+    def __init__(
+        self, wnet: Wnet, sampler: Sampler, faces: Faces, settings: PretrainWnet, device: torch.device
+    ) -> None:
+        self.wnet, self.sampler, self.faces, self.device = wnet.to(device), sampler, faces, device
+        self.batches = BatchSampler(faces, settings.batch_size, settings.seed, "generator", settings.horizontal_flip)
+        self.rows = validation_rows(faces, settings)
+        self.mean = column(faces.means.hr, device)
+        self.modules: dict[str, nn.Module] = {"wnet": self.wnet}
+        optimiser = adam(self.wnet.parameters(), settings, settings.learning_rate)
+        self.optimisers: dict[str, torch.optim.Optimizer] = {"wnet": optimiser}
+
+    def _warped(self, i_lru: Tensor, i_gi: Tensor) -> Tensor:
+        i_gw = warp(i_gi, self.wnet(i_lru, i_gi), self.sampler)
+        return (i_gw + self.mean) * 2 - 1
+
+    def step(self, step: int) -> dict[str, Tensor]:
+        """One update of Wnet."""
+        batch = self.batches.batch(step, self.device)
+        loss = losses.content_loss(self._warped(batch.i_lru, batch.i_gi), batch.i_gt)
+        _update(self.optimisers["wnet"], loss)
+        return {"warp": loss}
+
+    @torch.inference_mode()
+    def validate(self) -> dict[str, float]:
+        """PSNR of the warped guide against the ground truth, and of the guide as it is, dB."""
+        warped, plain = [], []
+        for rows in _batches(self.rows):
+            target, guide = self.faces.hr[rows], self.faces.hr[self.faces.guide_row[rows]]
+            warped += [psnr(a, b) for a, b in zip(self._pictures(rows), target, strict=True)]
+            plain += [psnr(a, b) for a, b in zip(guide, target, strict=True)]
+        return {"psnr_warped": float(np.mean(warped)), "psnr_guide": float(np.mean(plain))}
+
+    def _pictures(self, rows: Rows) -> images.Uint8:
+        batch = self.faces.batch(rows, self.faces.guide_row[rows], self.device)
+        return to_uint8(self._warped(batch.i_lru, batch.i_gi))
+
+    @torch.inference_mode()
+    def samples(self) -> Image.Image:
+        """LR, guide, warped guide and ground truth."""
+        rows = _sample_rows(self.rows)
+        columns = [self.faces.hr[self.faces.guide_row[rows]], self._pictures(rows), self.faces.hr[rows]]
+        return _sheet(self.faces, rows, columns, ("LR", "guide", "warped", "GT"))
+
+
+class PsnrPhase:
+    """Wnet and Gnet with L_content alone (Sec. 4.2, second step on CelebA, first on [27])."""
+
+    def __init__(self, generator: Generator, faces: Faces, settings: TrainPsnr, device: torch.device) -> None:
+        self.generator, self.faces, self.device = generator.to(device), faces, device
+        self.batches = BatchSampler(faces, settings.batch_size, settings.seed, "generator", settings.horizontal_flip)
+        self.rows = validation_rows(faces, settings)
+        self.modules: dict[str, nn.Module] = {"generator": generator}
+        optimiser = adam(generator.parameters(), settings, settings.learning_rate)
+        self.optimisers: dict[str, torch.optim.Optimizer] = {"generator": optimiser}
+
+    def step(self, step: int) -> dict[str, Tensor]:
+        """One update of Wnet and Gnet."""
+        batch = self.batches.batch(step, self.device)
+        loss = losses.content_loss(self.generator(batch.i_lr, batch.i_lru, batch.i_gi).i_sr, batch.i_gt)
+        _update(self.optimisers["generator"], loss)
+        return {"content": loss}
+
+    def validate(self) -> dict[str, float]:
+        """PSNR with the fixed guides, dB (M1)."""
+        return {"psnr": mean_psnr(self.generator, self.faces, self.rows)}
+
+    def samples(self) -> Image.Image:
+        """LR, guide, warped guide, SR and ground truth."""
+        return sample_sheet(self.generator, self.faces, self.rows)
+
+
+class AdversarialPhase:
+    """Eqs. 8 and 9 in turn: updates of Cnet on fresh batches, then one of Wnet and Gnet (Sec. 4.2; L8)."""
+
+    def __init__(
+        self,
+        generator: Generator,
+        critic: Cnet,
+        inet: Inet | None,
+        faces: Faces,
+        settings: TrainAdversarial,
+        device: torch.device,
+    ) -> None:
+        self.generator, self.critic, self.faces, self.device = generator.to(device), critic.to(device), faces, device
+        self.inet, self.settings = inet, settings
+        flip, seed, size = settings.horizontal_flip, settings.seed, settings.batch_size
+        self.batches = BatchSampler(faces, size, seed, "generator", flip)
+        self.critic_batches = BatchSampler(faces, size, seed, "critic", flip)
+        self.rows = validation_rows(faces, settings)
+        self.parts = schedule_steps(settings, len(self.batches.targets))
+        first = settings.schedule[0].learning_rate if settings.schedule else 1.0
+        self.modules: dict[str, nn.Module] = {"generator": generator, "critic": critic}
+        self.optimisers: dict[str, torch.optim.Optimizer] = {
+            "generator": adam(generator.parameters(), settings, first),
+            "critic": adam(critic.parameters(), settings, first),
+        }
+
+    def _learning_rate(self, step: int) -> float:
+        for end, learning_rate in self.parts:
+            if step < end:
+                return learning_rate
+        raise ValueError(f"step {step} lies behind the schedule's end")
+
+    def step(self, step: int) -> dict[str, Tensor]:
+        """The critic's updates, then the generator's."""
+        for optimiser in self.optimisers.values():
+            for group in optimiser.param_groups:
+                group["lr"] = self._learning_rate(step)
+        updates = self.settings.critic_updates
+        for number in range(updates):
+            critic = self.critic_step(step * updates + number)
+        return {**critic, **self.generator_step(step)}
+
+    def critic_step(self, step: int) -> dict[str, Tensor]:
+        """One update of Cnet (Eq. 8); the super-resolved images carry no gradient (L8)."""
+        batch = self.critic_batches.batch(step, self.device)
+        with torch.no_grad():
+            i_sr = self.generator(batch.i_lr, batch.i_lru, batch.i_gi).i_sr
+        epsilon = self.critic_batches.epsilon(step, self.device)
+        penalty = losses.gradient_penalty(self.critic, i_sr, batch.i_gt, epsilon)
+        fake, real = self.critic(i_sr), self.critic(batch.i_gt)
+        loss = losses.critic_loss(fake, real, penalty, self.settings.lambda_gp)
+        _update(self.optimisers["critic"], loss)
+        return {"critic": loss, "wasserstein": (real.mean() - fake.mean()).detach(), "penalty": penalty}
+
+    def generator_step(self, step: int) -> dict[str, Tensor]:
+        """One update of Wnet and Gnet (Eq. 9); Cnet and Inet stay as they are."""
+        batch = self.batches.batch(step, self.device)
+        i_sr = self.generator(batch.i_lr, batch.i_lru, batch.i_gi).i_sr
+        content = losses.content_loss(i_sr, batch.i_gt)
+        self.critic.requires_grad_(False)  # saves its weights' gradients, which nobody wants here
+        adversarial = losses.adversarial_loss(self.critic(i_sr))
+        identity = torch.zeros((), device=self.device)
+        if self.inet is not None:
+            with torch.no_grad():
+                embedding_gt = self.inet(batch.i_gt)
+            identity = losses.identity_loss(self.inet(i_sr), embedding_gt)
+        lambda_id = self.settings.lambda_id if self.inet is not None else 0.0
+        loss = losses.total_loss(content, adversarial, identity, self.settings.lambda_adv, lambda_id)
+        _update(self.optimisers["generator"], loss)
+        self.critic.requires_grad_(True)
+        return {"total": loss, "content": content, "adversarial": adversarial, "identity": identity}
+
+    def validate(self) -> dict[str, float]:
+        """PSNR with the fixed guides, dB (M1)."""
+        return {"psnr": mean_psnr(self.generator, self.faces, self.rows)}
+
+    def samples(self) -> Image.Image:
+        """LR, guide, warped guide, SR and ground truth."""
+        return sample_sheet(self.generator, self.faces, self.rows)
+
+
+class IdentityPhase:
+    """Inet as a siamese network: do two pictures show one person? (Sec. 3.2, Eq. 5; Sec. 4.2; L5)."""
+
+    def __init__(self, inet: Inet, head: PairHead, faces: Faces, settings: PretrainInet, device: torch.device) -> None:
+        self.inet, self.head, self.faces, self.device = inet.to(device), head.to(device), faces, device
+        self.pairs = PairSampler(faces, settings.batch_size, settings.seed)
+        self.rows = validation_rows(faces, settings)
+        split = faces.manifest["split"].to_numpy()
+        places = np.flatnonzero(split == "validation")
+        draws = generator_for(settings.seed, 3)  # the validation pairs are fixed
+        self.partners, self.same = draw_partners(faces, self.rows, int(places[0]), int(places[-1]) + 1, draws)
+        self.modules: dict[str, nn.Module] = {"inet": inet, "head": head}
+        parameters = itertools.chain(inet.parameters(), head.parameters())
+        self.optimisers: dict[str, torch.optim.Optimizer] = {"inet": adam(parameters, settings, settings.learning_rate)}
+
+    def _pictures(self, rows: Rows) -> Tensor:
+        return to_tensor(self.faces.hr[rows], self.device) * 2 - 1
+
+    def _logits(self, first: Rows, second: Rows) -> Tensor:
+        embeddings = self.inet(self._pictures(np.concatenate([first, second])))
+        logit: Tensor = self.head(*embeddings.chunk(2))
+        return logit
+
+    def step(self, step: int) -> dict[str, Tensor]:
+        """One update of Inet and the pair head."""
+        first, second, same = self.pairs.rows(step)
+        loss = losses.pair_loss(self._logits(first, second), torch.from_numpy(same).to(self.device))
+        _update(self.optimisers["inet"], loss)
+        return {"pair": loss}
+
+    @torch.inference_mode()
+    def validate(self) -> dict[str, float]:
+        """Area under the ROC curve of telling validation pairs apart: 0.5 is chance."""
+        both = zip(_batches(self.rows), _batches(self.partners), strict=True)
+        logits = np.concatenate([self._logits(first, second).cpu().numpy() for first, second in both])
+        same, other = logits[self.same == 1], logits[self.same == 0]
+        statistic = mannwhitneyu(same, other).statistic  # U / (n m) is the area under the curve
+        return {"auc": float(statistic) / (len(same) * len(other))}
+
+    def samples(self) -> Image.Image:
+        """Validation pairs; the title says which line shows one person."""
+        chosen = np.arange(min(SAMPLE_FACES, len(self.rows)))
+        rows = [[self.faces.hr[self.rows[i]], self.faces.hr[self.partners[i]]] for i in chosen]
+        answers = "".join("S" if self.same[i] else "D" for i in chosen)
+        return images.grid(rows, ("first", f"second: {answers}"))
+
+
+def schedule_steps(settings: TrainAdversarial, targets: int) -> list[tuple[int, float]]:
+    """Where each part of the schedule ends, in generator updates, with its learning rate (L9, L12)."""
+    ends = itertools.accumulate(part.epochs for part in settings.schedule)
+    return [
+        (steps_of(epochs, targets, settings.batch_size), part.learning_rate)
+        for epochs, part in zip(ends, settings.schedule, strict=True)
+    ]
+
+
+def steps_of(epochs: float, targets: int, batch_size: int) -> int:
+    """Updates of so many epochs over so many targets (1.25 of 100 at batch 4: 31); 0 only where epochs is 0."""
+    steps = round(epochs * targets / batch_size)
+    return max(1, steps) if epochs > 0 else 0
+
+
+def mean_psnr(generator: Generator, faces: Faces, rows: Rows) -> float:
+    """Mean over the images of PSNR in dB, with the fixed guides (M1)."""
+    values: list[float] = []
+    for part in _batches(rows):
+        made = generator.super_resolve(faces.lr[part], faces.hr[faces.guide_row[part]])
+        values += [psnr(sr, gt) for sr, gt in zip(made.sr, faces.hr[part], strict=True)]
+    return float(np.mean(values))
+
+
+def sample_sheet(generator: Generator, faces: Faces, rows: Rows) -> Image.Image:
+    """Fixed validation faces: LR, guide, warped guide, SR, ground truth; without a guide: LR, SR, ground truth."""
+    rows = _sample_rows(rows)
+    guides = faces.hr[faces.guide_row[rows]]
+    made = generator.super_resolve(faces.lr[rows], guides)
+    if made.warped is None:
+        return _sheet(faces, rows, [made.sr, faces.hr[rows]], ("LR", "SR", "GT"))
+    columns = [guides, made.warped, made.sr, faces.hr[rows]]
+    return _sheet(faces, rows, columns, ("LR", "guide", "warped", "SR", "GT"))
+
+
+def _sample_rows(rows: Rows) -> Rows:
+    return rows[np.linspace(0, len(rows) - 1, min(SAMPLE_FACES, len(rows))).round().astype(np.int64)]
+
+
+def _sheet(faces: Faces, rows: Rows, columns: list[images.Uint8], titles: tuple[str, ...]) -> Image.Image:
+    lines = [[column[i] for column in columns] for i in range(len(rows))]
+    # the grid takes its size from the first picture: show the LR at full size, its pixels visible
+    scale = faces.height // faces.lr.shape[1]
+    low = [np.asarray(faces.lr[row]).repeat(scale, axis=0).repeat(scale, axis=1) for row in rows]
+    return images.grid([[first, *line] for first, line in zip(low, lines, strict=True)], titles)
+
+
+def _update(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimiser.step()

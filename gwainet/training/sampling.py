@@ -1,0 +1,98 @@
+"""Which images and guides each step sees: a pure function of (seed, step), so a resumed training continues exactly.
+
+Streams keep the draws of different purposes apart: the critic's batches, the generator's, the guides.
+"""
+
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from gwainet.dataset import Batch, Faces, Rows
+
+Stream = Literal["generator", "critic", "pairs"]
+_STREAMS: dict[Stream, int] = {"generator": 0, "critic": 1, "pairs": 2}
+_ORDER, _DRAWS, _EPSILON = 0, 1, 2  # independent sub-seeds of a stream
+
+
+def generator_for(seed: int, *path: int) -> np.random.Generator:
+    """A random generator of its own for every path of numbers below a seed."""
+    return np.random.default_rng(np.random.SeedSequence((seed, *path)))
+
+
+class BatchSampler:
+    """Endless batches over shuffled epochs of the training targets (Sec. 4.1: a guide is drawn at each access).
+
+    Args:
+        faces: prepared faces.
+        batch_size: targets of a batch.
+        seed: of order, guides and flips.
+        stream: batches of another stream are drawn independently.
+        horizontal_flip: mirror target and guide independently, half of the time (D10).
+    """
+
+    def __init__(self, faces: Faces, batch_size: int, seed: int, stream: Stream, horizontal_flip: bool = False) -> None:
+        self.faces, self.batch_size, self.seed, self.stream = faces, batch_size, seed, _STREAMS[stream]
+        self.horizontal_flip = horizontal_flip
+        self.targets = faces.targets("train")
+        self._epoch = lru_cache(maxsize=2)(self._shuffled)
+
+    def _shuffled(self, epoch: int) -> Rows:
+        return generator_for(self.seed, self.stream, _ORDER, epoch).permutation(self.targets)
+
+    def rows(self, step: int) -> Rows:
+        """Targets of step 0, 1, ...; a batch may reach from one epoch's end into the next one's start."""
+        count = len(self.targets)
+        places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        return np.array([self._epoch(int(place // count))[place % count] for place in places], dtype=np.int64)
+
+    def draws(self, step: int) -> np.random.Generator:
+        """The random generator of a step's guides and flips."""
+        return generator_for(self.seed, self.stream, _DRAWS, step)
+
+    def batch(self, step: int, device: torch.device) -> Batch:
+        """The batch of a step."""
+        rows, draws = self.rows(step), self.draws(step)
+        guides = self.faces.draw_guides(rows, draws)
+        if not self.horizontal_flip:
+            return self.faces.batch(rows, guides, device)
+        flips: npt.NDArray[np.bool_] = draws.random((2, len(rows))) < 0.5
+        return self.faces.batch(rows, guides, device, flips[0], flips[1])
+
+    def epsilon(self, step: int, device: torch.device) -> torch.Tensor:
+        """Epsilon of the gradient penalty, one a sample (Eq. 8; L7). Shapes: -> (B, 1, 1, 1)."""
+        draw = generator_for(self.seed, self.stream, _EPSILON, step).random(self.batch_size, dtype=np.float32)
+        return torch.from_numpy(draw).to(device).view(-1, 1, 1, 1)
+
+
+class PairSampler:
+    """Pairs of faces, half of them of one person (L5), for Inet's pretraining."""
+
+    def __init__(self, faces: Faces, batch_size: int, seed: int) -> None:
+        self.faces, self.seed = faces, seed
+        self.anchors = BatchSampler(faces, batch_size, seed, "pairs")
+        self._split_end = int((faces.manifest["split"] == "train").sum())  # the training split's rows come first
+
+    def rows(self, step: int) -> tuple[Rows, Rows, npt.NDArray[np.float32]]:
+        """First and second picture of each pair, and 1 where they show one person."""
+        first, draws = self.anchors.rows(step), self.anchors.draws(step)
+        return first, *draw_partners(self.faces, first, 0, self._split_end, draws)
+
+
+def draw_partners(
+    faces: Faces, first: Rows, start: int, end: int, draws: np.random.Generator
+) -> tuple[Rows, npt.NDArray[np.float32]]:
+    """A partner for each row: another photo of the person, or any photo of another one among rows [start, end).
+
+    Returns:
+        the partners' rows, and 1 where they show the same person; 1:1 as near as the count allows.
+    """
+    same = draws.permutation(np.arange(len(first)) % 2 == 0)
+    own = faces.draw_guides(first, draws)
+    # a uniform place among the split's rows without the person's own, which are one run
+    others = (end - start) - faces.identity_size[first]
+    place = start + (draws.random(len(first)) * others).astype(np.int64)
+    other = np.where(place >= faces.first_row[first], place + faces.identity_size[first], place)
+    return np.where(same, own, other).astype(np.int64), same.astype(np.float32)

@@ -1,0 +1,128 @@
+"""The whole generator and its files."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from gwainet.errors import CheckpointError
+from gwainet.nets.model import (
+    Metadata,
+    build_generator,
+    build_inet,
+    build_wnet,
+    load_generator,
+    load_inet,
+    load_into,
+    read_weights,
+    save_weights,
+)
+from gwainet.params import Networks
+from gwainet.tensors import Means
+
+MEANS = Means(lr=(0.4, 0.5, 0.6), hr=(0.3, 0.4, 0.5))
+SMALL = Networks(width=4, blocks_per_group=1, warp_blocks=1, inet_width=1, inet_features=8)
+CPU = torch.device("cpu")
+
+
+def pictures(height=24, width=16, batch=2, seed=0):
+    random = np.random.default_rng(seed)
+    low = random.integers(0, 256, (batch, height // 8, width // 8, 3), dtype=np.uint8)
+    return low, random.integers(0, 256, (batch, height, width, 3), dtype=np.uint8)
+
+
+def save(tmp_path, guided=True, kind="generator"):
+    generator = build_generator(SMALL, MEANS, guided, seed=1)
+    path = tmp_path / "weights.safetensors"
+    save_weights(path, generator, Metadata(kind, SMALL, MEANS, 24, 16, guided))
+    return generator, path
+
+
+def test_the_full_generator_has_the_released_graphs_parameters_and_tensors():
+    generator = build_generator(Networks(), MEANS, guided=True, seed=0)
+    assert sum(p.numel() for p in generator.parameters()) == 4_293_445
+    assert len(generator.state_dict()) == 200
+
+
+@pytest.mark.parametrize("guided", [True, False])
+def test_a_file_gives_back_the_same_pictures_with_nothing_beside_it(tmp_path, guided):
+    generator, path = save(tmp_path, guided)
+    low, guide = pictures()
+    loaded = load_generator(path, CPU)
+    assert loaded.guided == guided
+    assert loaded.means == MEANS
+    assert np.array_equal(loaded.super_resolve(low, guide).sr, generator.super_resolve(low, guide).sr)
+
+
+def test_a_generator_with_zero_flow_leaves_the_guide_as_it_is():
+    networks = SMALL.model_copy(update={"zero_flow": True})
+    low, guide = pictures()
+    made = build_generator(networks, MEANS, guided=True, seed=0).super_resolve(low, guide)
+    assert np.abs(made.warped.astype(int) - guide).max() <= 1
+
+
+def test_another_guide_gives_another_picture_and_the_unguided_generator_ignores_it():
+    low, guide = pictures()
+    other = guide[::-1].copy()
+    guided = build_generator(SMALL, MEANS, guided=True, seed=0)
+    assert not np.array_equal(guided.super_resolve(low, guide).sr, guided.super_resolve(low, other).sr)
+    unguided = build_generator(SMALL, MEANS, guided=False, seed=0)
+    assert np.array_equal(unguided.super_resolve(low, guide).sr, unguided.super_resolve(low).sr)
+    assert unguided.super_resolve(low).warped is None
+
+
+def test_the_seed_decides_the_weights():
+    first, same, other = (build_wnet(SMALL, seed).conv_flow.weight for seed in (0, 0, 1))
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize(
+    ("low", "guide", "message"),
+    [
+        ((2, 3, 2), (2, 24, 16, 3), "low-resolution pictures must be"),
+        ((2, 3, 2, 3), (2, 24, 24, 3), r"guides must be \(2, 24, 16, 3\)"),
+        ((2, 3, 2, 3), None, "needs a guide"),
+    ],
+)
+def test_pictures_that_do_not_fit_are_refused(low, guide, message):
+    generator = build_generator(SMALL, MEANS, guided=True, seed=0)
+    pictures = [None if shape is None else np.zeros(shape, np.uint8) for shape in (low, guide)]
+    with pytest.raises(ValueError, match=message):
+        generator.super_resolve(*pictures)
+
+
+def test_a_missing_a_damaged_a_foreign_and_a_wrong_file_each_say_what_is_wrong(tmp_path):
+    _, path = save(tmp_path, kind="wnet")
+    with pytest.raises(CheckpointError, match="does not exist"):
+        load_generator(tmp_path / "none.safetensors", CPU)
+    with pytest.raises(CheckpointError, match="kind `wnet`, not `generator`"):
+        load_generator(path, CPU)
+    half = tmp_path / "half.safetensors"
+    half.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="not a complete safetensors file"):
+        load_generator(half, CPU)
+    foreign = tmp_path / "foreign.safetensors"
+    save_file({"x": torch.zeros(1)}, foreign)
+    with pytest.raises(CheckpointError, match="metadata"):
+        load_generator(foreign, CPU)
+
+
+def test_weights_of_other_sizes_are_refused_by_name(tmp_path):
+    _, path = save(tmp_path)
+    tensors, _ = read_weights(path, "generator")
+    wider = build_generator(SMALL.model_copy(update={"width": 8}), MEANS, guided=True, seed=0)
+    with pytest.raises(CheckpointError, match=r"of another shape: gnet\.gfenet"):
+        load_into(wider, tensors, path)
+    del tensors["wnet.conv_flow.bias"]
+    with pytest.raises(CheckpointError, match=r"missing: wnet\.conv_flow\.bias"):
+        load_into(build_generator(SMALL, MEANS, guided=True, seed=0), tensors, path)
+
+
+def test_a_loaded_inet_is_frozen(tmp_path):
+    inet = build_inet(SMALL, 24, 16, seed=0)
+    path = tmp_path / "weights.safetensors"
+    save_weights(path, inet, Metadata("inet", SMALL, MEANS, 24, 16))
+    loaded = load_inet(path, CPU)
+    assert not any(p.requires_grad for p in loaded.parameters())
+    assert torch.equal(loaded(torch.ones(1, 3, 24, 16)), inet(torch.ones(1, 3, 24, 16)))

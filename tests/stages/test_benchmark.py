@@ -1,0 +1,425 @@
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from gwainet.dataset import Faces
+from gwainet.errors import CheckpointError, ContractError, DataError
+from gwainet.files import file_digest, write_json
+from gwainet.images import upscale
+from gwainet.metrics import CONVENTIONS, METRICS, PSNR_CAP, all_metrics, bootstrap_interval, paired_difference
+from gwainet.nets.model import Metadata, build_generator, load_generator, save_weights
+from gwainet.params import Networks, Params, check_params
+from gwainet.recorder import NullRecorder
+from gwainet.stages.benchmark import (
+    COMPARISONS,
+    HEADLINE,
+    MODELS,
+    SYSTEMS,
+    BenchmarkReport,
+    Clock,
+    choose_faces,
+    run,
+)
+from tests.faces import write_faces
+
+NETWORKS = Networks(width=8, blocks_per_group=1, warp_blocks=1)
+FOLDERS = {"psnr": ("guided", "banet"), "adversarial": ("gwainet", "gwanet", "banet")}
+IMAGES = {"validation": 9, "test": 12}
+FILES = {"benchmark.json", "benchmark.csv", "metrics.json", "benchmark_table.csv", "grid.png"}
+
+
+@dataclass
+class Notebook(NullRecorder):
+    """Keeps what a stage reports."""
+
+    numbers: dict[str, float] = field(default_factory=dict)
+    pictures: dict[str, Image.Image] = field(default_factory=dict)
+    artifacts: set[str] = field(default_factory=set)
+    datasets: list[str] = field(default_factory=list)
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        self.numbers.update(values)
+
+    def picture(self, name: str, picture: Image.Image, step: int = 0) -> None:
+        self.pictures[name] = picture
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        assert path.is_file()
+        self.artifacts.add(f"{folder}/{path.name}")
+
+    def dataset(self, name: str, digest: str, profile: Mapping[str, object], context: str) -> None:
+        self.datasets.append(digest)
+
+
+@dataclass(frozen=True)
+class World:
+    """Prepared faces, weights and what the stage is called with."""
+
+    root: Path
+
+    @property
+    def inputs(self) -> dict[str, Path]:
+        names = {"faces": "faces", "passed": "passed.json", "psnr": "train_psnr", "adversarial": "train_adversarial"}
+        return {argument: self.root / name for argument, name in names.items()}
+
+    def weights(self, name: str) -> Path:
+        model = MODELS[name]
+        return self.inputs[model.folder] / model.variant / "weights.safetensors"
+
+
+def write_world(root: Path, height: int = 48, width: int = 40, guides: str = "sampled") -> World:
+    world = World(root)
+    fixed = guides == "fixed"
+    write_faces(
+        world.inputs["faces"],
+        identities={"train": 2, "validation": 3, "test": 4},
+        images=4 if fixed else 3,
+        height=height,
+        width=width,
+        guides="fixed" if fixed else "sampled",
+    )
+    faces = Faces(world.inputs["faces"])
+    write_json(world.inputs["passed"], {"format": 1, "digest": faces.digest, "expectations": 12})
+    for seed, (name, model) in enumerate(MODELS.items()):
+        path = world.weights(name)
+        path.parent.mkdir(parents=True)
+        # the PSNR-phase model leaves its guide where it is: its warped guide is known
+        networks = NETWORKS.model_copy(update={"zero_flow": name == "psnr_phase"})
+        generator = build_generator(networks, faces.means, model.guided, seed)
+        save_weights(
+            path, generator, Metadata("generator", networks, faces.means, faces.height, faces.width, model.guided)
+        )
+    return world
+
+
+def make_params(workers: int = 2, **values: object) -> Params:
+    benchmark = {"batch_size": 5, "bootstrap_samples": 200, "grid_faces": 3, **values}
+    return check_params(
+        {
+            "profile": "tiny",
+            "benchmark": benchmark,
+            "runtime": {"device": "cpu", "threads": 1, "workers": workers},
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return write_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def notebook() -> Notebook:
+    return Notebook()
+
+
+@pytest.fixture(scope="module")
+def out(world: World, notebook: Notebook) -> Path:
+    directory = world.root / "report"
+    run(make_params(), **world.inputs, out=directory, recorder=notebook)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def report(out: Path) -> BenchmarkReport:
+    return BenchmarkReport.model_validate_json((out / "benchmark.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def table(out: Path) -> pd.DataFrame:
+    return pd.read_csv(out / "benchmark.csv")
+
+
+@pytest.fixture(scope="module")
+def faces(world: World) -> Faces:
+    return Faces(world.inputs["faces"])
+
+
+def of_system(table: pd.DataFrame, system: str) -> pd.DataFrame:
+    return table[table["system"] == system]
+
+
+def test_the_report_has_its_files_and_follows_its_schema(out, report, faces):
+    assert {file.name for file in out.iterdir()} == FILES
+    assert report.format == 1
+    assert report.profile == "tiny"
+    assert report.data_digest == faces.digest
+    assert report.params_digest == make_params().digest(["networks", "benchmark"])
+    assert set(report.conventions) == {*CONVENTIONS, "interval"}
+    assert [entry.system for entry in report.systems] == [system.name for system in SYSTEMS]
+    assert [(pair.a, pair.b) for pair in report.comparisons] == list(COMPARISONS)
+    for entry in [*report.systems, *report.comparisons]:
+        assert set(entry.splits) == set(IMAGES)
+        for metrics in entry.splits.values():
+            assert set(metrics) == set(METRICS)
+            for estimate in metrics.values():
+                assert estimate.low - 1e-6 <= estimate.mean <= estimate.high + 1e-6
+    assert {split: part.images for split, part in report.splits.items()} == IMAGES
+    assert {split: part.identities for split, part in report.splits.items()} == {"validation": 3, "test": 4}
+
+
+def test_the_systems_are_the_papers_with_every_kind_of_guide():
+    guided = {f"{name}{suffix}" for name in ("psnr_phase", "gwanet", "gwainet") for suffix in ("", "-r", "-target")}
+    copying = {f"{name}{suffix}" for name in ("guide_only", "warped_guide") for suffix in ("", "-r", "-target")}
+    assert {system.name for system in SYSTEMS} == guided | copying | {"bicubic", "banet_psnr", "banet"}
+    names = {system.name for system in SYSTEMS}
+    assert set(HEADLINE) <= names
+    assert {name for pair in COMPARISONS for name in pair} <= names
+
+
+def test_the_models_are_named_by_digest_and_size(report, world):
+    assert set(report.models) == set(MODELS)
+    for name, model in report.models.items():
+        assert model.weights_digest == file_digest(world.weights(name))
+        assert model.file == str(world.weights(name).relative_to(world.root))
+        generator = load_generator(world.weights(name), torch.device("cpu"))
+        assert model.parameters == sum(tensor.numel() for tensor in generator.state_dict().values())
+        assert model.guided == MODELS[name].guided
+
+
+def test_the_table_has_one_row_for_each_face_and_system_with_the_manifests_facts(table, faces):
+    assert list(table.columns) == ["split", "row", "identity", "source_file", "guide_row", "system", *METRICS]
+    assert len(table) == sum(IMAGES.values()) * len(SYSTEMS)
+    assert not table.duplicated(["row", "system"]).any()
+    assert table.notna().all(axis=None)
+    manifest = faces.manifest.iloc[table["row"]].reset_index()
+    for column in ("split", "identity", "source_file"):
+        assert (table[column] == manifest[column]).all()
+    wanted = {
+        "own": manifest["guide_row"],
+        "other": manifest["other_guide_row"],
+        "target": manifest["row"],
+        "none": pd.Series(-1, index=table.index),
+    }
+    for system in SYSTEMS:
+        chosen = table["system"] == system.name
+        assert (table.loc[chosen, "guide_row"] == wanted[system.guide][chosen]).all()
+
+
+def test_bicubic_and_the_guide_as_the_answer_have_the_values_of_those_pictures(table, faces):
+    for system, picture in (
+        ("bicubic", lambda entry: upscale(faces.lr[entry.row])),
+        ("guide_only", lambda entry: faces.hr[faces.guide_row[entry.row]]),
+        ("guide_only-r", lambda entry: faces.hr[faces.other_guide_row[entry.row]]),
+    ):
+        for entry in of_system(table, system).itertuples():
+            values = all_metrics(np.array(picture(entry)), np.array(faces.hr[entry.row]), np.array(faces.lr[entry.row]))
+            assert values == pytest.approx({metric: getattr(entry, metric) for metric in METRICS}, abs=1e-6)
+
+
+def test_the_target_as_the_answer_is_perfect(table):
+    perfect = of_system(table, "guide_only-target")
+    assert len(perfect) == sum(IMAGES.values())
+    assert (perfect["psnr"] == PSNR_CAP).all()
+    assert (perfect["psnr_y"] == PSNR_CAP).all()
+    assert (perfect["lr_psnr"] == PSNR_CAP).all()
+    assert perfect["ssim"].to_numpy() == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("suffix", ["", "-r", "-target"])
+def test_a_warper_with_zero_flow_answers_with_the_guide_itself(table, suffix):
+    warped, guide = (of_system(table, name + suffix) for name in ("warped_guide", "guide_only"))
+    assert np.abs(warped[list(METRICS)].to_numpy() - guide[list(METRICS)].to_numpy()).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("system", "model", "guide"),
+    [
+        ("banet_psnr", "banet_psnr", None),
+        ("psnr_phase", "psnr_phase", "guide_row"),
+        ("banet", "banet", None),
+        ("gwanet-r", "gwanet", "other_guide_row"),
+        ("gwainet", "gwainet", "guide_row"),
+        ("gwainet-target", "gwainet", "row"),
+    ],
+)
+def test_a_models_figures_are_those_of_its_own_pictures(table, faces, world, system, model, guide):
+    generator = load_generator(world.weights(model), torch.device("cpu"))
+    entry = of_system(table, system).iloc[-1]
+    row = int(entry["row"])
+    guide_picture = None if guide is None else faces.hr[[int(faces.manifest[guide][row])]]
+    sr = generator.super_resolve(np.array(faces.lr[[row]]), guide_picture).sr[0]
+    values = all_metrics(sr, np.array(faces.hr[row]), np.array(faces.lr[row]))
+    # alone or in a batch, the last bit of a sum may round a pixel the other way
+    assert values == pytest.approx({metric: entry[metric] for metric in METRICS}, abs=1e-3)
+
+
+def test_another_guide_changes_the_answer_of_every_guided_model(table):
+    for model in ("psnr_phase", "gwanet", "gwainet"):
+        own, other = (of_system(table, model + suffix)["psnr"].to_numpy() for suffix in ("", "-r"))
+        assert not np.allclose(own, other)
+
+
+def test_means_intervals_and_differences_are_those_of_the_table(table, report):
+    for split in IMAGES:
+        of_split = table[table["split"] == split]
+        for entry in report.systems:
+            part = of_system(of_split, entry.system)
+            for metric in METRICS:
+                interval = bootstrap_interval(part[metric], part["identity"], 200, 0)
+                estimate = entry.splits[split][metric]
+                assert (estimate.mean, estimate.low, estimate.high) == pytest.approx(tuple(interval), abs=2e-6)
+        for pair in report.comparisons:
+            a, b = of_system(of_split, pair.a), of_system(of_split, pair.b)
+            difference = paired_difference(a["psnr"], b["psnr"], a["identity"], 200, 0)
+            estimate = pair.splits[split]["psnr"]
+            assert (estimate.mean, estimate.low, estimate.high) == pytest.approx(tuple(difference), abs=2e-6)
+
+
+def test_the_headline_and_the_plot_table_repeat_the_report_in_four_digits(out, report):
+    headline = json.loads((out / "metrics.json").read_text())
+    plot = pd.read_csv(out / "benchmark_table.csv")
+    assert list(plot.columns) == ["system", "split", "psnr", "low", "high"]
+    assert len(plot) == len(SYSTEMS) * len(IMAGES)
+    for split in IMAGES:
+        assert set(headline[split]) == set(HEADLINE)
+        for entry in report.systems:
+            psnr = entry.splits[split]["psnr"]
+            line = plot[(plot["system"] == entry.system) & (plot["split"] == split)].iloc[0]
+            assert (line["psnr"], line["low"], line["high"]) == tuple(
+                round(value, 4) for value in (psnr.mean, psnr.low, psnr.high)
+            )
+            if entry.system in HEADLINE:
+                ssim = entry.splits[split]["ssim"].mean
+                assert headline[split][entry.system] == {"psnr": round(psnr.mean, 4), "ssim": round(ssim, 4)}
+
+
+def test_the_grid_shows_the_test_faces_in_ten_columns(out, faces):
+    with Image.open(out / "grid.png") as picture:
+        assert picture.size == (10 * (faces.width + 4) + 4, 18 + 3 * (faces.height + 4) + 4)
+        sheet = np.asarray(picture.convert("RGB"))
+    shown = choose_faces(faces.targets("test"), faces.identity, 3, 0)
+    for line, row in enumerate(shown):
+        top = 18 + 4 + line * (faces.height + 4)
+        tiles = [sheet[top : top + faces.height, 4 + c * (faces.width + 4) :][:, : faces.width] for c in range(10)]
+        assert np.array_equal(tiles[0], faces.lr[row].repeat(8, axis=0).repeat(8, axis=1))
+        assert np.array_equal(tiles[1], faces.hr[faces.guide_row[row]])
+        assert np.array_equal(tiles[3], upscale(faces.lr[row]))
+        assert np.array_equal(tiles[9], faces.hr[row])
+
+
+def test_the_recorder_gets_figures_times_picture_files_and_data(out, notebook, report, faces):
+    for entry in report.systems:
+        for split, metrics in entry.splits.items():
+            for metric, estimate in metrics.items():
+                assert notebook.numbers[f"{split}.{entry.system}.{metric}"] == estimate.mean
+    gain = next(pair for pair in report.comparisons if (pair.a, pair.b) == ("psnr_phase", "bicubic"))
+    assert notebook.numbers["test.psnr_phase_minus_bicubic.psnr_low"] == gain.splits["test"]["psnr"].low
+    for model in MODELS:
+        assert 0 < notebook.numbers[f"seconds_per_image.{model}"] < 10
+    assert notebook.artifacts == {f"benchmark/{name}" for name in FILES}
+    assert notebook.datasets == [faces.digest]
+    assert notebook.pictures["grid"].size[0] > 10 * faces.width
+
+
+def test_a_second_run_writes_the_same_bytes_whatever_the_number_of_workers(world, out):
+    again = world.root / "again"
+    run(make_params(workers=1), **world.inputs, out=again, recorder=NullRecorder())
+    for name in FILES:
+        assert (again / name).read_bytes() == (out / name).read_bytes(), name
+
+
+def test_a_limit_takes_that_many_faces_of_each_split_and_the_user_sees_the_table(world, tmp_path, capsys):
+    params = make_params(max_faces=4, splits=["test"], grid_faces=8)
+    run(params, **world.inputs, out=tmp_path / "report", recorder=NullRecorder())
+    report = BenchmarkReport.model_validate_json((tmp_path / "report/benchmark.json").read_text())
+    assert {split: (part.images, part.identities) for split, part in report.splits.items()} == {"test": (4, 4)}
+    shown = capsys.readouterr().err
+    assert "test: 4 faces of 4 people" in shown
+    for system in SYSTEMS:
+        assert system.title in shown
+
+
+def test_of_pairs_only_targets_are_measured(tmp_path):
+    world = write_world(tmp_path, height=24, width=24, guides="fixed")
+    run(make_params(splits=["test"]), **world.inputs, out=tmp_path / "report", recorder=NullRecorder())
+    table = pd.read_csv(tmp_path / "report/benchmark.csv")
+    faces = Faces(world.inputs["faces"])
+    assert set(table["row"]) == set(faces.targets("test").tolist())
+    assert faces.manifest["is_target"].to_numpy()[table["row"]].all()
+    assert not faces.manifest["is_target"].to_numpy()[of_system(table, "guide_only")["guide_row"]].any()
+
+
+def _no_passed(world: World) -> None:
+    world.inputs["passed"].unlink()
+
+
+def _other_faces(world: World) -> None:
+    write_json(world.inputs["passed"], {"format": 1, "digest": "0" * 64, "expectations": 12})
+
+
+def _no_weights(world: World) -> None:
+    world.weights("gwanet").unlink()
+
+
+def _cut_weights(world: World) -> None:
+    path = world.weights("banet")
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _exchanged_weights(world: World) -> None:
+    world.weights("psnr_phase").write_bytes(world.weights("banet_psnr").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("harm", "error", "message"),
+    [
+        (_no_passed, ContractError, "run check_faces"),
+        (_other_faces, ContractError, "run check_faces"),
+        (_no_weights, CheckpointError, "gwanet/weights.safetensors does not exist"),
+        (_cut_weights, CheckpointError, "not a complete safetensors file"),
+        (_exchanged_weights, CheckpointError, "without a guide"),
+    ],
+)
+def test_what_is_missing_or_wrong_is_named_and_nothing_is_written(
+    tmp_path: Path, harm: Callable[[World], None], error: type[Exception], message: str
+):
+    world = write_world(tmp_path, height=24, width=24)
+    harm(world)
+    with pytest.raises(error, match=message):
+        run(make_params(), **world.inputs, out=tmp_path / "report", recorder=NullRecorder())
+    assert not list(tmp_path.glob("*report*"))
+
+
+def test_faces_too_small_for_the_metrics_are_refused_before_any_work(tmp_path):
+    world = write_world(tmp_path, height=24, width=16)
+    with pytest.raises(DataError, match="24 x 16 pixels are too small"):
+        run(make_params(), **world.inputs, out=tmp_path / "report", recorder=NullRecorder())
+
+
+@given(sizes=st.lists(st.integers(1, 6), min_size=1, max_size=8), count=st.integers(1, 30), seed=st.integers(0, 5))
+@settings(max_examples=60, deadline=None)
+def test_chosen_faces_are_spread_over_the_people(sizes, count, seed):
+    identity = np.repeat(np.arange(len(sizes)), sizes)
+    rows = np.arange(len(identity))
+    chosen = choose_faces(rows, identity, count, seed)
+    assert len(chosen) == min(count, len(rows)) == len(set(chosen.tolist()))
+    assert (np.diff(chosen) > 0).all()
+    taken = np.bincount(identity[chosen], minlength=len(sizes))
+    for person, size in enumerate(sizes):
+        assert taken[person] == size or taken[person] >= taken.max() - 1
+    assert np.array_equal(chosen, choose_faces(rows, identity, count, seed))
+
+
+def test_the_seed_chooses_the_faces_and_null_takes_all():
+    identity = np.repeat(np.arange(40), 5)
+    rows = np.arange(100, 200)
+    assert np.array_equal(choose_faces(rows, identity, None, 0), rows)
+    assert np.array_equal(choose_faces(rows, identity, 100, 0), rows)
+    first, second = (choose_faces(rows, identity, 10, seed) for seed in (0, 1))
+    assert not np.array_equal(first, second)
+    assert set(first.tolist()) <= set(rows.tolist())
+
+
+def test_the_clock_takes_the_median_batch_without_the_first_unless_it_is_alone():
+    assert Clock([(8.0, 4)]).seconds_per_image() == 2.0
+    assert Clock([(8.0, 4), (1.0, 4), (60.0, 4), (0.5, 2)]).seconds_per_image() == 0.25
