@@ -3,18 +3,21 @@
 Imports nothing heavy before a stage starts, so that `--help` is instant.
 """
 
+import json
 import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
 import typer
+from ruamel.yaml import YAML
 
 from gwainet.errors import GwainetError
-from gwainet.params import load_params
+from gwainet.params import Params, load_params
 from gwainet.progress import console, say
 from gwainet.stages import STAGES, Stage
 
@@ -122,6 +125,71 @@ def _add(stage: Stage) -> None:
 
 for _stage in STAGES.values():
     _add(_stage)
+
+
+@app.command("params", help="Print every param of a profile, merged and checked, as YAML.")
+def show_params(
+    params: ParamsFile = Path("params.yaml"),
+    profile: Profile = None,
+    overrides: Overrides = None,
+    diff: Annotated[
+        bool, typer.Option("--diff", help="Only what differs from the defaults, which are the paper's.")
+    ] = False,
+) -> None:
+    """Print what a profile comes to."""
+    with user_errors():
+        merged = load_params(params, profile, overrides or [])
+    typer.echo(_differences(merged) if diff else _as_yaml(merged), nl=False)
+
+
+@app.command("where", help="Say where to look at what the pipeline made.")
+def show_where(params: ParamsFile = Path("params.yaml"), root: Root = Path()) -> None:
+    """Print paths of the reports and of MLflow's pages."""
+    with user_errors():
+        profile = load_params(params).profile
+    from gwainet import tracking
+
+    reports = root / "reports" / profile
+    for title, path in (
+        ("data report", reports / "check_faces" / "report.html"),
+        ("benchmark", reports / "benchmark" / "benchmark.json"),
+        ("pictures", reports / "benchmark" / "grid.png"),
+        ("registered model", root / "models" / profile / "register_model" / "registered.json"),
+    ):
+        typer.echo(f"{title:>16}: {path}" if path.exists() else f"{title:>16}: not made yet ({path})")
+    typer.echo(f"{'numbers':>16}: dvc metrics show; dvc plots show")
+    typer.echo(f"{'runs':>16}: {tracking.where(root)}")
+
+
+@app.command("ui", help="Serve MLflow's pages with the runs made here.")
+def serve_ui(
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 5000,
+    root: Root = Path(),
+) -> None:
+    """Start `mlflow server` on this machine alone; Ctrl-C ends it."""
+    from gwainet import tracking
+
+    with user_errors():
+        tracking.serve(root, port)
+
+
+def _as_yaml(params: Params) -> str:
+    text = StringIO()
+    yaml = YAML(typ="safe")
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.dump(params.model_dump(mode="json"), text)
+    return text.getvalue()
+
+
+def _differences(params: Params) -> str:
+    """A line of YAML (JSON is YAML too) for each param that has not its default."""
+    defaults = Params(profile=params.profile).flat()
+    return "".join(
+        f"{name}: {json.dumps(value)}  # default: {json.dumps(defaults.get(name))}\n"
+        for name, value in params.flat().items()
+        if value != defaults.get(name)
+    )
 
 
 if __name__ == "__main__":

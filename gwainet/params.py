@@ -128,6 +128,11 @@ class Networks(Section):
     warp_blocks: Positive = Field(8, description="residual blocks of Wnet")
     sampler: Literal["paper", "released", "border"] = Field("paper", description="rule outside the image (N9)")
     zero_flow: bool = Field(False, description="start Wnet from zero flow; not the paper's, helps short trainings (N7)")
+    encoder_gain: Literal["glorot", "he"] = Field(
+        "glorot",
+        description="initial weights of the downscaling blocks: `he` keeps the guide's signal alive through their ReLUs; "
+        "not the paper's, helps short trainings (N7)",
+    )
     critic_width: Positive = Field(64, description="feature maps of Cnet's first convolution; doubled at each of 4")
     inet_width: Positive = Field(64, description="feature maps of Inet's first group")
     inet_features: Positive = Field(4096, description="length of Inet's embedding and of its hidden layers")

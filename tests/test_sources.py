@@ -35,7 +35,7 @@ BOX = Crop(**CROP)
 
 
 def listing(root: Path, source: str, images: str = "img_align_celeba.zip") -> Listing:
-    return locate(FetchFaces(source=source, images=images), root).listing()
+    return locate(FetchFaces.model_validate({"source": source, "images": images}), root).listing()
 
 
 # --- missing and damaged files ---------------------------------------------------------------------------------------
@@ -59,7 +59,7 @@ def test_missing_files_are_all_named_with_place_origin_and_licence(tmp_path: Pat
 )
 def test_a_missing_source_says_where_to_get_it(tmp_path: Path, source: str, images: str, said: str) -> None:
     with pytest.raises(SourceError, match=re.escape(said)):
-        locate(FetchFaces(source=source, images=images), tmp_path / "absent")
+        locate(FetchFaces.model_validate({"source": source, "images": images}), tmp_path / "absent")
 
 
 @pytest.mark.parametrize("images", ["/etc", "../elsewhere.zip", ""])
@@ -295,9 +295,7 @@ def test_a_list_of_pairs_that_is_wrong_is_explained(tmp_path: Path, text: str, s
 @pytest.mark.parametrize("folder", ["", "set/"])
 def test_pairs_and_their_list_may_lie_in_one_zip(tmp_path: Path, folder: str) -> None:
     table = b"target,guide\nx/a.png,x/b.png\n"
-    write_zip(
-        tmp_path / "set.zip", {f"{folder}x/a.png": b"a", f"{folder}x/b.png": b"b", f"{folder}pairs.csv": table}
-    )
+    write_zip(tmp_path / "set.zip", {f"{folder}x/a.png": b"a", f"{folder}x/b.png": b"b", f"{folder}pairs.csv": table})
     files = locate(FetchFaces(source="pairs", images="set.zip"), tmp_path)
     assert files.listing().photos == (Photo("pair-000001", f"{folder}x/a.png", None, f"{folder}x/b.png"),)
     entries = files.describe()

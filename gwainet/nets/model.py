@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from gwainet.errors import CheckpointError
 from gwainet.files import staged_file
 from gwainet.images import Uint8
-from gwainet.nets.blocks import initialise
+from gwainet.nets.blocks import Downscale8x, initialise
 from gwainet.nets.cnet import Cnet
 from gwainet.nets.gnet import Gnet
 from gwainet.nets.inet import Inet
@@ -118,24 +118,29 @@ def check_pictures(low: Uint8, guide: Uint8 | None, guided: bool) -> None:
 def build_generator(networks: Networks, means: Means, guided: bool, seed: int) -> Generator:
     """A generator with fresh weights (N7), the same for the same seed."""
     generator = Generator(networks, means, guided)
-    initialise(generator, torch.Generator().manual_seed(seed))
-    if generator.wnet is not None:
-        start_flow(generator.wnet, networks)
+    _initialise_generator(generator, networks, seed)
     return generator
 
 
 def build_wnet(networks: Networks, seed: int) -> Wnet:
     """A warper with fresh weights (N7)."""
     wnet = Wnet(networks.width, networks.warp_blocks)
-    initialise(wnet, torch.Generator().manual_seed(seed))
-    start_flow(wnet, networks)
+    _initialise_generator(wnet, networks, seed)
     return wnet
 
 
-def start_flow(wnet: Wnet, networks: Networks) -> None:
-    """With `networks.zero_flow`, start from the guide as it is: the flow's convolution is 0 (N7, not the paper's)."""
-    if networks.zero_flow:
-        nn.init.zeros_(wnet.conv_flow.weight)
+def _initialise_generator(module: nn.Module, networks: Networks, seed: int) -> None:
+    """Glorot everywhere (N7), then what `zero_flow` and `encoder_gain` change (not the paper's)."""
+    initialise(module, torch.Generator().manual_seed(seed))
+    for part in module.modules():
+        if isinstance(part, Wnet) and networks.zero_flow:
+            nn.init.zeros_(part.conv_flow.weight)  # start from the guide as it is
+        if isinstance(part, Downscale8x) and networks.encoder_gain == "he":
+            for layer in part:
+                if isinstance(layer, nn.Conv2d):
+                    with torch.no_grad():
+                        # Glorot's variance is 2 / (fan_in + fan_out), He's 2 / fan_in: every layer here ends in a ReLU
+                        layer.weight.mul_((1 + layer.out_channels / layer.in_channels) ** 0.5)
 
 
 def build_cnet(networks: Networks, height: int, width: int, seed: int) -> Cnet:

@@ -9,6 +9,7 @@ from gwainet.people.head import HEIGHT, WIDTH
 from gwainet.people.traits import Floats
 
 Bytes = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+Fixed = np.ndarray[tuple[int, ...], np.dtype[np.int32]]
 Window = tuple[slice, slice]
 FRACTION_BITS = 4  # OpenCV's sub-pixel coordinates: 1/16 pixel
 
@@ -21,10 +22,13 @@ class Canvas:
         self.size = (HEIGHT * supersampling, WIDTH * supersampling)
         self.picture: Bytes = np.zeros((*self.size, 3), np.uint8) if picture is None else picture
 
-    def place(self, points: Floats) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:
+    def place(self, points: Floats) -> Fixed:
         """Pixels of the photo to OpenCV's fixed-point coordinates on this canvas."""
-        pixels = (points + np.float32(0.5)) * np.float32(self.scale) - np.float32(0.5)
-        return np.round(np.clip(pixels, -4000, 4000) * (1 << FRACTION_BITS)).astype(np.int32)
+        unit = 1 << FRACTION_BITS
+        placed: Fixed = np.rint(
+            points * np.float32(self.scale * unit) + np.float32((self.scale - 1) / 2 * unit)
+        ).astype(np.int32)
+        return placed
 
     def width(self, width: float) -> int:
         """A line's width in the photo to whole pixels here."""
@@ -33,10 +37,13 @@ class Canvas:
     def window(self, points: Floats, margin: float) -> Window:
         """The part of the canvas around some points."""
         flat = points.reshape(-1, 2)
-        low = np.floor((flat.min(0) - margin) * self.scale).astype(int)
-        high = np.ceil((flat.max(0) + margin + 1) * self.scale).astype(int)
-        x = slice(int(np.clip(low[0], 0, self.size[1])), int(np.clip(high[0], 0, self.size[1])))
-        y = slice(int(np.clip(low[1], 0, self.size[0])), int(np.clip(high[1], 0, self.size[0])))
+        (left, top), (right, bottom) = flat.min(0).tolist(), flat.max(0).tolist()
+
+        def part(low: float, high: float, size: int) -> slice:
+            start, stop = int((low - margin) * self.scale), int((high + margin + 1) * self.scale) + 1
+            return slice(min(max(start, 0), size), min(max(stop, 0), size))
+
+        y, x = part(top, bottom, self.size[0]), part(left, right, self.size[1])
         return y, x
 
     def mask(self, polygons: Sequence[Floats], window: Window | None = None) -> Bytes:
@@ -56,7 +63,11 @@ class Canvas:
         if result.size:
             shift = np.array([window[1].start, window[0].start], np.int32) << FRACTION_BITS
             # one call for an array: strands are many
-            placed = list(self.place(lines) - shift) if isinstance(lines, np.ndarray) else [self.place(x) - shift for x in lines]
+            placed = (
+                list(self.place(lines) - shift)
+                if isinstance(lines, np.ndarray)
+                else [self.place(x) - shift for x in lines]
+            )
             cv2.polylines(result, placed, False, 255, self.width(width), cv2.LINE_AA, FRACTION_BITS)
         return result
 

@@ -20,7 +20,7 @@ from gwainet.progress import progress
 IMAGES, IDENTITIES, PARTITION = "img_align_celeba.zip", "identity_CelebA.txt", "list_eval_partition.txt"
 TRAIN, VALIDATION, TEST = 0, 1, 2
 CHUNK = 4  # people drawn by a process at a time
-_LAYOUT, _COUNTS = 0, 1  # what the seed's other streams are for; people have streams of one or two numbers, these have three
+_LAYOUT = (0, 0, 0)  # stream of random numbers: people have keys of one number, photos of two, the layout of three
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class _Layout:
 
 
 def _layout(params: DrawnPeople) -> _Layout:
-    random = np.random.default_rng(np.random.SeedSequence(params.seed, spawn_key=(0, 0, _LAYOUT)))
+    random = np.random.default_rng(np.random.SeedSequence(params.seed, spawn_key=_LAYOUT))
     counts = random.integers(params.photos[0], params.photos[1] + 1, params.people)
     photos = [(identity, photo) for identity in range(params.people) for photo in range(counts[identity])]
     order = [photos[index] for index in random.permutation(len(photos))]

@@ -34,9 +34,7 @@ def draw_eyes(canvas: Canvas, head: Head, person: Person, pupil: float, light: L
         _draw_eye(canvas, head, person, pupil, light, index, sign)
 
 
-def _draw_eye(
-    canvas: Canvas, head: Head, person: Person, pupil: float, light: Light, index: int, sign: float
-) -> None:
+def _draw_eye(canvas: Canvas, head: Head, person: Person, pupil: float, light: Light, index: int, sign: float) -> None:
     t, e = head.traits, head.expression
     upper, lower = _lid(head, sign)
     up, low = head.on_face(upper), head.on_face(lower)
@@ -67,7 +65,7 @@ def _draw_eye(
 
     left, right = np.sort(up[[0, -1], 0])
     place = (u - left) / max(right - left, 1.0) * 2 - 1
-    white = _rgb(226, 217, 211) * (1 - 0.30 * np.abs(place[..., None]) ** 2)
+    white = _rgb(212, 202, 196) * (1 - 0.30 * np.abs(place[..., None]) ** 2)
     inner = np.hypot(u - up[0, 0], v - up[0, 1])
     white = white + (_rgb(186, 118, 110) - white) * np.clip(1 - inner / 2.6, 0, 0.8)[..., None]
     veins = 0.06 * np.sin(place * 9 + v * 2.3)[..., None] * np.abs(place[..., None])
@@ -134,11 +132,11 @@ def draw_nose(canvas: Canvas, head: Head) -> None:
     tip = t.nose_length
     turn = np.linspace(0, 2 * np.pi, 20)
     for sign in (-1.0, 1.0):
-        x = sign * (t.nose_width * 0.52) + 2.2 * np.cos(turn)
+        x = sign * (t.nose_width * 0.52) + 1.95 * np.cos(turn)
         y = tip + 1.9 + 0.8 * np.sin(turn) - 0.22 * sign * np.cos(turn)
         hole = head.on_face(np.stack([x, y], -1).astype(np.float32))
         window, cover = canvas.soft([hole], 0.55)
-        canvas.darken(window, cover, _rgb(0.3, 0.18, 0.17), 0.85)
+        canvas.darken(window, cover, _rgb(0.34, 0.22, 0.2), 0.8)
         bend = np.linspace(-1.35, 1.35, 11)
         x = sign * (t.nose_width - 1.2 + 3.0 * np.cos(bend))
         y = tip - 0.6 + 3.3 * np.sin(bend)
@@ -149,7 +147,7 @@ def draw_nose(canvas: Canvas, head: Head) -> None:
     y = tip + 2.9 + 1.1 * np.cos(x / t.nose_width * 2.2)
     base = head.on_face(np.stack([x, y], -1).astype(np.float32))
     window, cover = canvas.soft_lines([base], 1.6, 1.2)
-    canvas.darken(window, cover, _rgb(0.7, 0.6, 0.6), 0.35)
+    canvas.darken(window, cover, _rgb(0.75, 0.66, 0.66), 0.3)
 
 
 def draw_mouth(canvas: Canvas, head: Head, person: Person) -> None:
@@ -208,7 +206,7 @@ def draw_mouth(canvas: Canvas, head: Head, person: Person) -> None:
     for end in (edge_in[0], edge_in[-1]):
         spot = end + np.array([[-1.1, 0], [0, -0.9], [1.1, 0], [0, 0.9]], np.float32)
         window, cover = canvas.soft([spot], 0.8)
-        canvas.darken(window, cover, _rgb(0.4, 0.28, 0.28), 0.8)
+        canvas.darken(window, cover, _rgb(0.5, 0.38, 0.38), 0.7)
 
 
 def _draw_teeth(
@@ -235,13 +233,17 @@ def _draw_teeth(
         y0 = float(np.interp((x0 + x1) / 2 / half, places, edge)) - 1.5
         y1 = y0 + 1.2 + min(long[index], 1.5 + gap * 0.9)
         r = 0.55
-        corners = np.array(
-            [(x0, y0), (x1, y0), (x1, y1 - r), (x1 - r, y1), (x0 + r, y1), (x0, y1 - r)], np.float32
-        )
+        corners = np.array([(x0, y0), (x1, y0), (x1, y1 - r), (x1 - r, y1), (x0 + r, y1), (x0, y1 - r)], np.float32)
         shape = head.on_face(corners, lift=-1.5) - shift
         far = abs((x0 + x1) / 2) / max(half, 1.0)
-        colour = _rgb(236, 229, 214) * np.float32(np.clip(1.04 - 0.62 * far**1.6, 0.25, 1)) * (0.96 + 0.04 * person.teeth[index, 0])
-        cv2.fillPoly(part.picture, [part.place(shape)], np.clip(colour, 0, 250).tolist(), cv2.LINE_AA, 4)
+        colour = (
+            _rgb(236, 229, 214)
+            * np.float32(np.clip(1.04 - 0.62 * far**1.6, 0.25, 1))
+            * (0.96 + 0.04 * person.teeth[index, 0])
+        )
+        cv2.fillPoly(
+            part.picture, [part.place(shape.astype(np.float32))], np.clip(colour, 0, 250).tolist(), cv2.LINE_AA, 4
+        )
     canvas.blend(window, cover, part.picture.astype(np.float32))
 
 
@@ -277,7 +279,9 @@ def draw_strands_on_face(canvas: Canvas, head: Head, strands: Strands, lift_brow
     for chosen in (lines[: len(lines) // 2], lines[len(lines) // 2 :]):
         window = canvas.window(chosen, 5)
         ground = smooth(canvas.lines(chosen, 1.6, window), 0.9 * canvas.scale)
-        canvas.blend(window, ground, strands.colours.mean(0) * np.float32(0.5) + head.traits.skin * np.float32(0.5), 0.55)
+        canvas.blend(
+            window, ground, strands.colours.mean(0) * np.float32(0.5) + head.traits.skin * np.float32(0.5), 0.55
+        )
     before = canvas.picture.copy()
     canvas.strands(lines, strands.colours, 0.5)
     window = canvas.window(lines, 2)

@@ -39,12 +39,21 @@ def draw_glasses(scene: Floats, canvas: Canvas, head: Head, light: Light) -> Non
     inner = min(rims[1][:, 0])
     front = float(rims[1][20, 2])
     y0 = SHAPES[t.glasses][4] - 3.0
-    bridge3 = np.array([(-inner - 0.5, y0, front), (-inner * 0.5, y0 - 1.8, front + 1), (inner * 0.5, y0 - 1.8, front + 1), (inner + 0.5, y0, front)])
+    bridge3 = np.array(
+        [
+            (-inner - 0.5, y0, front),
+            (-inner * 0.5, y0 - 1.8, front + 1),
+            (inner * 0.5, y0 - 1.8, front + 1),
+            (inner + 0.5, y0, front),
+        ]
+    )
     bridge = head.project(bridge3.astype(np.float32))
     temples = []
     for sign, rim in zip((-1.0, 1.0), rims, strict=True):
         end = rim[np.argmax(np.abs(rim[:, 0]))]
-        path = np.array([end + (0, -2.5, 0), (sign * (t.width + 1.5), -1.8, 14.0), (sign * (t.width + 2.5), -1.5, -6.0)])
+        path = np.array(
+            [end + np.array((0, -2.5, 0)), (sign * (t.width + 1.5), -1.8, 14.0), (sign * (t.width + 2.5), -1.5, -6.0)]
+        )
         temples.append(head.project(path.astype(np.float32)))
     lines = [*closed, bridge, *temples]
     width = t.glasses_thickness
@@ -56,23 +65,23 @@ def draw_glasses(scene: Floats, canvas: Canvas, head: Head, light: Light) -> Non
     # lenses: a little darker, and a slanted reflection at the upper edge towards the light
     for line in flat:
         window = canvas.window(line, 2)
-        cover = canvas.mask([line], window).astype(np.float32)[..., None] / 255
+        pane = canvas.mask([line], window).astype(np.float32)[..., None] / 255
         v, u = np.mgrid[window].astype(np.float32) / canvas.scale
         low, high = line.min(0), line.max(0)
         across = (u - low[0]) / max(high[0] - low[0], 1) + 0.6 * (v - low[1]) / max(high[1] - low[1], 1)
         at = 0.8 + 0.5 * float(light.direction[0])
         sheen = 0.05 * np.exp(-(((across - at) / 0.13) ** 2)) + 0.025 * np.exp(-(((across - at - 0.3) / 0.05) ** 2))
-        scene[window] += cover * (sheen[..., None] * light.key * 1.5 - 0.05 * scene[window])
+        scene[window] += pane * (sheen[..., None] * light.key * 1.5 - 0.05 * scene[window])
 
     colour = (t.glasses_colour / 255) ** 2.2
     lit = (light.key * 0.7 + light.ambient * 0.8) * colour
     window = canvas.window(np.concatenate(lines), 3)
-    cover = canvas.lines(lines, width, window).astype(np.float32)[..., None] / 255
-    scene[window] += (lit - scene[window]) * cover
+    frame = canvas.lines(lines, width, window).astype(np.float32)[..., None] / 255
+    scene[window] += (lit - scene[window]) * frame
     # the frame's gloss runs along its upper side
     gloss = canvas.lines([line - np.array([0, 0.28 * width], np.float32) for line in lines], 0.4, window)
     thin = smooth(gloss, 0.3 * canvas.scale).astype(np.float32)[..., None] / 255
-    scene[window] += cover * thin * (0.10 * light.key)
+    scene[window] += frame * thin * (0.10 * light.key)
 
 
 def draw_earrings(canvas: Canvas, head: Head) -> None:
@@ -89,7 +98,11 @@ def draw_earrings(canvas: Canvas, head: Head) -> None:
             canvas.blend(window, canvas.mask([glint], window), np.full(3, 250, np.float32))
         elif t.earrings == "hoop":
             turn = np.linspace(-np.pi / 2, 1.5 * np.pi, 26)
-            ring = lobe + np.array([0, 5.6], np.float32) + np.stack([3.2 * np.cos(turn), 5.6 * np.sin(turn)], -1).astype(np.float32)
+            ring = (
+                lobe
+                + np.array([0, 5.6], np.float32)
+                + np.stack([3.2 * np.cos(turn), 5.6 * np.sin(turn)], -1).astype(np.float32)
+            )
             canvas.blend(window, canvas.lines([ring], 0.9, window), t.earring_colour)
             canvas.blend(window, canvas.lines([ring[4:9]], 0.5, window), np.full(3, 250, np.float32), 0.8)
         else:

@@ -56,7 +56,8 @@ def _spline(controls: Floats) -> Floats:
             (-3 * f**3 + 3 * f**2 + 3 * f + 1) / 6,
             f**3 / 6,
         )
-    return np.einsum("pk,nkc->npc", weights, padded).astype(np.float32)
+    result: Floats = np.einsum("pk,nkc->npc", weights, padded).astype(np.float32)
+    return result
 
 
 def _random32(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Floats:
@@ -64,8 +65,11 @@ def _random32(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Floa
 
 
 class _Scalp:
-    """The hairy part of the head: `side` goes from ear (-1) over the middle (0) to ear (1), `back` from hairline (0)
-    to the head's outline as seen from the front (1)."""
+    """The hairy part of the head.
+
+    `side` goes from ear (-1) over the middle (0) to ear (1), `back` from the hairline (0) to the head's outline as seen
+    from the front (1).
+    """
 
     def __init__(self, traits: Traits) -> None:
         self.t = traits
@@ -92,9 +96,9 @@ class _Scalp:
         z = level * np.sqrt(np.clip(1 - back**2, 0, 1)) - 6 * np.clip(back, 0, 2)
         out = np.stack([x, y + 6, 0.6 * z], -1)
         out = out / (np.linalg.norm(out, axis=-1, keepdims=True) + 1e-6)
-        result = np.stack([x, y, z], -1) + out * np.asarray(lift)[..., None]
+        result: Floats = (np.stack([x, y, z], -1) + out * np.asarray(lift)[..., None]).astype(np.float32)
         result[..., 0] *= np.where(side < 0, -1, 1)
-        return result.astype(np.float32)
+        return result
 
 
 def _tones(random: np.random.Generator, t: Traits, lock: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Floats:
@@ -102,9 +106,11 @@ def _tones(random: np.random.Generator, t: Traits, lock: np.ndarray[tuple[int], 
     count = len(lock)
     locks = int(lock.max()) + 1
     base = np.repeat(t.hair_colour[None], count, 0)
-    streak = (random.random(locks) < t.highlight_share)[lock] & (random.random(count) < 0.75)
-    base[streak] = t.highlights
-    greyness = np.clip(t.grey_share * (0.75 + 0.5 * random.random((count, 1))) + 0.12 * random.standard_normal((count, 1)), 0, 1)
+    streak = random.random(count) < t.highlight_share * 2 * random.random(locks)[lock] ** 2 * 1.5
+    base[streak] = 0.65 * t.highlights + 0.35 * t.hair_colour
+    greyness = np.clip(
+        t.grey_share * (0.75 + 0.5 * random.random((count, 1))) + 0.12 * random.standard_normal((count, 1)), 0, 1
+    )
     base = base + (np.array([152, 148, 144], np.float32) - base) * _random32(greyness * (t.grey_share > 0))
     shade = np.exp(0.15 * random.standard_normal(locks)[lock] + 0.15 * random.standard_normal(count))
     lighter = np.float32(7) * _random32(random.random((count, 1)))
@@ -243,7 +249,9 @@ def _fringe(random: np.random.Generator, t: Traits, low: float, count: int) -> S
     volume = t.hair_volume * 2.4
     steps = []
     for back, lift in ((0.75, 2.5), (0.35, 4.0), (0.05, 4.5)):
-        steps.append(scalp.points(_random32(side * (0.55 + 0.45 * (1 - back))), np.full(count, back, np.float32), volume + lift))
+        steps.append(
+            scalp.points(_random32(side * (0.55 + 0.45 * (1 - back))), np.full(count, back, np.float32), volume + lift)
+        )
     end = low + 3.5 * np.abs(side) ** 2 * 4 + random.normal(0, 1.6, locks)[lock] + random.standard_normal(count)
     x = side * t.width * 0.95 + random.normal(0, 1.6, locks)[lock]
     z = 51 * np.sqrt(np.clip(1 - 0.97 * (x / (t.width + 2)) ** 2, 0, 1)) + 1.5
@@ -280,7 +288,11 @@ def _combed_back(random: np.random.Generator, t: Traits) -> Strands:
     steps = []
     for step in (0.0, 0.3, 0.6, 0.85, 1.0):
         s = _random32(side * (1 - 0.18 * step) + 0.1 * t.hair_part * step)
-        steps.append(scalp.points(s, _random32(start + (1.1 - start) * step), _random32(0.5 + volume * np.sin(1.7 * step) + 0 * side)))
+        steps.append(
+            scalp.points(
+                s, _random32(start + (1.1 - start) * step), _random32(0.5 + volume * np.sin(1.7 * step) + 0 * side)
+            )
+        )
     order = np.argsort(-start, kind="stable")
     return _strands(random, t, np.stack(steps, 1)[order], lock[order], 0.35)
 
@@ -342,7 +354,9 @@ def _stubbly(random: np.random.Generator, t: Traits) -> Strands:
     steps = []
     for step in (0.0, 0.5, 1.0):
         s = _random32(side + (sway + 0.006 * length * np.sign(side)) * step)
-        steps.append(scalp.points(s, _random32(back + 0.012 * length * step), _random32(0.3 + 0.25 * length * step + 0 * side)))
+        steps.append(
+            scalp.points(s, _random32(back + 0.012 * length * step), _random32(0.3 + 0.25 * length * step + 0 * side))
+        )
     strands = _strands(random, t, np.stack(steps, 1), lock, 0.1)
     even = strands.colours.mean(0)
     return Strands(strands.points, even + 0.4 * (strands.colours - even), strands.lock, strands.loose)
@@ -359,7 +373,11 @@ def draw_beard(random: np.random.Generator, t: Traits) -> Strands:
         y = random.uniform(2, t.chin + 1, count * 3)
         ax = np.abs(x)
         edge = 0.95 * half_width(t, y.astype(np.float32))
-        lower = np.interp(ax, (0, 7, 12, 19, 27, 36, 41, 46), (t.mouth_y + 12.5, t.mouth_y + 12, t.mouth_y + 4, t.mouth_y - 3, 30, 21, 6, -4))
+        lower = np.interp(
+            ax,
+            (0, 7, 12, 19, 27, 36, 41, 46),
+            (t.mouth_y + 12.5, t.mouth_y + 12, t.mouth_y + 4, t.mouth_y - 3, 30, 21, 6, -4),
+        )
         if t.facial == "goatee":
             keep = (ax < 14.5) & (y > np.where(ax < 11, t.mouth_y + 12.5, t.mouth_y - 2))
         else:
@@ -367,12 +385,12 @@ def draw_beard(random: np.random.Generator, t: Traits) -> Strands:
         keep = (keep | ((ax < 3) & (y > t.mouth_y + 9.5))) & (ax < edge)
         x, y = x[keep][:count], y[keep][:count]
         parts.append(_facial(random, t, x, y, x / 90, np.ones_like(x), t.facial_length))
-    count = 300
+    count = 380
     x = random.uniform(-1, 1, count) * (t.mouth_width + 1.5)
     top = t.nose_length + 6.0 + 0.012 * x**2
     bottom = t.mouth_y - t.lip_upper * 0.75 + 0.02 * x**2
     y = top + (bottom - top) * random.random(count)
-    parts.append(_facial(random, t, x, y, x / 9, 0.75 + 0 * x, min(t.facial_length, 3.4)))
+    parts.append(_facial(random, t, x, y, x / 14, 0.85 + 0 * x, min(t.facial_length, 3.2)))
     return _join(parts)
 
 
@@ -416,13 +434,25 @@ def draw_brows(random: np.random.Generator, t: Traits) -> Strands:
         angle = angle + np.where(y > middle, -0.15, 0.25)
         length = np.interp(along, (0, 0.3, 1), (2.4, 3.6, 3.2)) * random.uniform(0.7, 1.2, count)
         steps = [
-            np.stack([x + length * step * np.cos(angle + 0.4 * step), y + length * step * np.sin(angle + 0.4 * step), 0 * x + 0.4], -1)
+            np.stack(
+                [
+                    x + length * step * np.cos(angle + 0.4 * step),
+                    y + length * step * np.sin(angle + 0.4 * step),
+                    0 * x + 0.4,
+                ],
+                -1,
+            )
             for step in (0.0, 0.5, 1.0)
         ]
         points = _spline(np.stack(steps, 1).astype(np.float32))
         points[..., 0] *= sign
         colours = t.brow_colour * np.exp(0.22 * random.standard_normal((count, 1)))
         parts.append(
-            Strands(points, np.clip(colours, 8, 220).astype(np.float32), np.full(count, 0, np.int64), np.zeros(count, np.float32))
+            Strands(
+                points,
+                np.clip(colours, 8, 220).astype(np.float32),
+                np.full(count, 0, np.int64),
+                np.zeros(count, np.float32),
+            )
         )
     return _join(parts)

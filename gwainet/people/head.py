@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from gwainet.people.traits import Floats, Traits
 
@@ -41,10 +42,11 @@ class Expression:
     gaze: tuple[float, float]  # pixels
 
 
-def smoothstep(value: Floats) -> Floats:
+def smoothstep(value: npt.NDArray[np.floating]) -> Floats:
     """0 below 0, 1 above 1, smooth between."""
-    t = np.clip(value, 0, 1)
-    return t * t * (3 - 2 * t)
+    t = np.clip(value, 0, 1).astype(np.float32)
+    result: Floats = t * t * (3 - 2 * t)
+    return result
 
 
 def half_width(traits: Traits, y: Floats, jaw: float = 0.0) -> Floats:
@@ -87,19 +89,21 @@ class Head:
         """Half the width of the face's outline at height y; 0 above the skull and below the chin."""
         return half_width(self.traits, y, self.expression.jaw)
 
-    def outline(self, points: int = 90) -> Floats:
-        """The face's outline in the frontal view, closed. Shape: (points, 3), with heights."""
+    def silhouette(self) -> list[Floats]:
+        """Outlines whose union the face covers in the photo: turn the head, and inner rings stand out on one side."""
         t = self.traits
-        angle = np.linspace(0, 2 * np.pi, points, endpoint=False, dtype=np.float32)
+        angle = np.linspace(0, 2 * np.pi, 90, endpoint=False, dtype=np.float32)
         middle = np.float32((t.chin + self.expression.jaw - t.top) / 2)
         half = np.float32((t.chin + self.expression.jaw + t.top) / 2)
         y = (middle - half * np.cos(angle)).astype(np.float32)
-        x = self.half_width(y) * np.where(angle < np.pi, 1, -1)
-        return np.stack([x, y, np.zeros_like(x)], -1).astype(np.float32)
+        ring = np.stack([self.half_width(y) * np.where(angle < np.pi, 1, -1), y], -1).astype(np.float32)
+        centre = np.array([0, middle], np.float32)
+        return [self.on_face(centre + (ring - centre) * np.float32(size)) for size in (1.0, 0.97, 0.93, 0.87, 0.8)]
 
     def drop(self, y: Floats) -> Floats:
         """How far the open jaw moves the skin at height y, in pixels."""
-        return np.float32(self.expression.jaw) * smoothstep((y - np.float32(self.traits.mouth_y - 1)) / np.float32(16))
+        down: Floats = self.expression.jaw * smoothstep((y - (self.traits.mouth_y - 1)) / 16)
+        return down
 
     def _surface(self, x: Floats, y: Floats) -> Floats:
         """Heights of the face: an egg with bumps and hollows."""
@@ -109,7 +113,12 @@ class Head:
         up = np.clip(-(y - 3) / (t.top + 3), 0, 1)
         down = np.clip((y - 3) / (t.chin + e.jaw - 3), 0, 1)
         profile = np.where(y < 3, np.sqrt(1 - 0.97 * up**2.6), np.sqrt(1 - 0.95 * down**6))
-        z = DEPTH * profile * np.sqrt(np.clip(1 - 0.985 * (ax / half) ** 2.4, 0.012, 1))
+        inside = 1 - 0.985 * (ax / half) ** 2.4
+        edge = np.float32(
+            0.012
+        )  # from here outwards the root goes on as its tangent, so that the surface keeps falling
+        fall = np.sqrt(edge) + np.maximum(inside - edge, -0.3) / (2 * np.sqrt(edge))
+        z = DEPTH * profile * np.where(inside > edge, np.sqrt(np.maximum(inside, edge)), fall)
 
         def bump(height: float, cx: float, cy: float, sx: float, sy: float) -> None:
             nonlocal z
@@ -120,7 +129,7 @@ class Head:
         along = np.clip((y + 5) / (tip + 3), 0, 1)
         ridge = t.nose_bridge + (t.nose_height - t.nose_bridge) * along**1.3
         sides = (3.6 + (t.nose_width - 5.4) * along) ** 2
-        ends = smoothstep((y + 13) / 12) * (1 - smoothstep((y - tip + 2.5) / 6))
+        ends = smoothstep((y + 13) / 12) * (1 - smoothstep((y - tip + 3.5) / 7.5))
         z = z + ridge * np.exp(-(ax**2) / (1.35 * sides)) * ends
         bump(3.2, 0, tip - 2.5, 4.6, 4.2)
         bump(4.4, t.nose_width - 1.2, tip - 0.5, 3.1, 3.6)
@@ -150,7 +159,8 @@ class Head:
         bump(t.chin_bump, 0, t.chin + e.jaw - 11, 8.5, 7.5)
         bump(-1.4, 36, -22, 6, 10)
         bump(1.5, 15, -34, 16, 10)
-        return z.astype(np.float32)
+        result: Floats = z.astype(np.float32)
+        return result
 
     def mouth_gap(self) -> float:
         """Pixels between the lips, in the middle: an open jaw and a wide smile part them."""
@@ -169,7 +179,8 @@ class Head:
         """Points of the head (..., 3) to pixels of the photo (..., 2)."""
         turned = points @ self.rotation.T
         near = CAMERA / (CAMERA - turned[..., 2:] + DEPTH)
-        return (turned[..., :2] * near * np.float32(self._scale) + self._offset).astype(np.float32)
+        pixels: Floats = (turned[..., :2] * near * np.float32(self._scale) + self._offset).astype(np.float32)
+        return pixels
 
     def on_face(self, points: Floats, lift: float = 0.0) -> Floats:
         """Points of the face (..., 2), seen from the front, to pixels of the photo (..., 2)."""
@@ -182,15 +193,26 @@ class Head:
         Shapes: three arrays (218, 178): x, y, z. Pixels beside the face hold values that continue it.
         """
         # solved on every other pixel: the map is smooth, its heights are then read at every pixel
-        u, v = np.meshgrid(
-            np.arange(0.5, WIDTH, 2, dtype=np.float32), np.arange(0.5, HEIGHT, 2, dtype=np.float32)
-        )
+        u, v = np.meshgrid(np.arange(0.5, WIDTH, 2, dtype=np.float32), np.arange(0.5, HEIGHT, 2, dtype=np.float32))
         target = np.stack([u, v], -1)
         points = np.stack([u - EYES_AT[0], v - EYES_AT[1]], -1).astype(np.float32)
-        inverse = np.linalg.inv(self.rotation[:2, :2]).T.astype(np.float32) / np.float32(self._scale)
-        for _ in range(6):  # fixed point: heights are smooth and the turn is small
+        slope_x = cv2.Sobel(self.heights, cv2.CV_32F, 1, 0, ksize=3, scale=1 / 8)
+        slope_y = cv2.Sobel(self.heights, cv2.CV_32F, 0, 1, ksize=3, scale=1 / 8)
+        turn = self.rotation * np.float32(self._scale)
+        for _ in range(6):  # Newton's method, held back where the surface turns away from the camera
             wrong = target - self.on_face(points)
-            points = points + np.float32(0.8) * (wrong @ inverse)
+            place = points[..., 0] - LEFT, points[..., 1] - TOP
+            zx = cv2.remap(slope_x, *place, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            zy = cv2.remap(slope_y, *place, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            a, b = turn[0, 0] + turn[0, 2] * zx, turn[0, 1] + turn[0, 2] * zy
+            c, d = turn[1, 0] + turn[1, 2] * zx, turn[1, 1] + turn[1, 2] * zy
+            size = np.maximum(a * d - b * c, np.float32(0.4))
+            step_x = (d * wrong[..., 0] - b * wrong[..., 1]) / size
+            step_y = (a * wrong[..., 1] - c * wrong[..., 0]) / size
+            points = points + np.clip(np.stack([step_x, step_y], -1), -6, 6).astype(np.float32)
+        # single pixels of the steep edge that did not settle take their neighbours' place
+        calm = np.stack([cv2.medianBlur(points[..., axis], 5) for axis in (0, 1)], -1)
+        points = np.where((np.hypot(zx, zy) > 1.5)[..., None], calm, points)
         points = np.asarray(cv2.resize(points, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR), np.float32)
         z = self.height(points)
         turned = (

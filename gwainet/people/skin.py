@@ -28,8 +28,8 @@ def _noise(random: np.random.Generator, shape: tuple[int, int], sigma: float) ->
     """Smooth noise with deviation 1; drawn coarsely where it is smooth."""
     coarse = max(1, int(sigma / 1.5))
     small = random.standard_normal((shape[0] // coarse + 2, shape[1] // coarse + 2), dtype=np.float32)
-    small = cv2.GaussianBlur(small, (0, 0), max(sigma / coarse, 0.4))
-    big = cv2.resize(small, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
+    soft = cv2.GaussianBlur(small, (0, 0), max(sigma / coarse, 0.4))
+    big = cv2.resize(soft, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
     return np.asarray(big / (big.std() + 1e-6), np.float32)
 
 
@@ -63,18 +63,22 @@ def _wrinkles(random: np.random.Generator, t: Traits) -> list[tuple[Floats, floa
     lines: list[tuple[Floats, float]] = []
     along = np.linspace(0, 1, 9)
 
-    def add(x: np.ndarray[tuple[int], np.dtype[np.float64]], y: np.ndarray[tuple[int], np.dtype[np.float64]], strength: float) -> None:
+    def add(
+        x: np.ndarray[tuple[int], np.dtype[np.float64]],
+        y: np.ndarray[tuple[int], np.dtype[np.float64]],
+        strength: float,
+    ) -> None:
         lines.append((np.stack([x, y], -1).astype(np.float32), strength))
 
     age = t.wrinkles
-    for row in range(int(round(4.4 * age))):  # forehead
-        y = -t.brow_height - 8 - 5.0 * row + random.normal(0, 0.6)
+    for row in range(round(4.4 * age)):  # forehead
+        level = -t.brow_height - 8 - 5.0 * row + random.normal(0, 0.6)
         width = random.uniform(15, 27)
         x = np.linspace(-width, width, 9) + random.normal(0, 3)
         wobble = np.cumsum(random.normal(0, 0.5, 9))
-        add(x, y + wobble - wobble.mean() + 0.0025 * x**2, min(1.0, 0.35 + age * random.uniform(0.3, 0.9)))
+        add(x, level + wobble - wobble.mean() + 0.0025 * x**2, min(1.0, 0.35 + age * random.uniform(0.3, 0.9)))
     for side in (-1.0, 1.0):
-        for fan in range(int(round(4 * age + random.random()))):  # beside the eyes
+        for fan in range(round(4 * age + random.random())):  # beside the eyes
             angle = random.uniform(-0.6, 0.75) + 0.1 * fan
             start = t.eye_spacing + t.eye_width / 2 + 2.0
             reach = random.uniform(4, 9) * (0.5 + age)
@@ -109,7 +113,8 @@ def draw_skin(random: np.random.Generator, t: Traits) -> Skin:
     colour = np.repeat(np.repeat(t.skin[None, None], shape[0], 0), shape[1], 1)
 
     def area(cx: float, cy: float, sx: float, sy: float) -> Floats:
-        return np.exp(-(((ax - cx) / sx) ** 2) - ((y - cy) / sy) ** 2)
+        result: Floats = np.exp(-(((ax - cx) / sx) ** 2) - ((y - cy) / sy) ** 2)
+        return result
 
     def tint(where: Floats, factors: tuple[float, float, float], strength: float) -> None:
         nonlocal colour
@@ -128,12 +133,12 @@ def draw_skin(random: np.random.Generator, t: Traits) -> Skin:
         lid = area(t.eye_spacing + 1, -5.2, 9.5, 3.6)[..., None] * np.float32(t.eyeshadow_strength)
         colour = colour * (1 - lid) + t.eyeshadow * (0.5 + 0.5 * t.skin / 200) * lid
 
-    blotches = 0.014 * _noise(random, shape, 18) + 0.014 * _noise(random, shape, 7) + 0.012 * _noise(random, shape, 3)
+    blotches = 0.012 * _noise(random, shape, 18) + 0.010 * _noise(random, shape, 7) + 0.010 * _noise(random, shape, 3)
     pores = _noise(random, shape, 1.25)
     grain = 0.010 + 0.012 * t.age + 0.005 * t.masculine
     colour = colour * (1 + blotches + grain * pores)[..., None]
     warm = _noise(random, shape, 5)
-    colour = colour * (1 + np.array([0.0, 0.012, 0.016], np.float32) * warm[..., None])
+    colour = colour * (1 + np.array([0.0, 0.009, 0.009], np.float32) * warm[..., None])
 
     if t.freckles:
         spots = np.zeros(shape, np.uint8)
@@ -150,7 +155,13 @@ def draw_skin(random: np.random.Generator, t: Traits) -> Skin:
     if age_spots:
         spots = np.zeros(shape, np.uint8)
         for _ in range(age_spots):
-            _dot(spots, random.normal(0, 30), random.normal(-4, 26), random.uniform(0.6, 1.8), 255 * random.uniform(0.2, 0.6))
+            _dot(
+                spots,
+                random.normal(0, 30),
+                random.normal(-4, 26),
+                random.uniform(0.6, 1.8),
+                255 * random.uniform(0.2, 0.6),
+            )
         opacity = cv2.GaussianBlur(spots.astype(np.float32) / 255, (0, 0), 1.5)[..., None] * 0.5
         colour = colour * (1 - opacity * np.array([0.28, 0.42, 0.5], np.float32))
     relief = (0.008 + 0.012 * t.age) * pores + 0.025 * _noise(random, shape, 4)
@@ -163,10 +174,10 @@ def draw_skin(random: np.random.Generator, t: Traits) -> Skin:
                 break
         radius = random.uniform(0.75, 1.7)
         _dot(spots, mx, my, radius, 255)
-        opacity = cv2.GaussianBlur(spots.astype(np.float32) / 255, (0, 0), 1.1)
+        mole = np.asarray(cv2.GaussianBlur(spots.astype(np.float32) / 255, (0, 0), 1.1), np.float32)
         dark = np.array([0.36, 0.5, 0.56], np.float32) * np.float32(random.uniform(1.0, 1.5))
-        colour = colour * (1 - opacity[..., None] * np.clip(dark, 0, 0.85))
-        relief = relief + 0.5 * opacity
+        colour = colour * (1 - mole[..., None] * np.clip(dark, 0, 0.85))
+        relief = relief + 0.5 * mole
 
     if t.facial != "none" or t.masculine > 0.75:  # the shadow and the stumps of shaved hair
         cover = area(0, t.mouth_y + 16, 30, 17) + area(31, 38, 10, 20) + area(0, t.mouth_y - 9, 15, 4)
@@ -192,12 +203,16 @@ def draw_skin(random: np.random.Generator, t: Traits) -> Skin:
     lines = _wrinkles(random, t)
     crease = _lines(shape, lines, 1, 0.8)
     valley = _lines(shape, lines, 4, 2.2)
-    colour = colour * (1 - np.clip(0.62 * crease + 0.2 * valley, 0, 0.8)[..., None] * np.array([0.55, 0.72, 0.75], np.float32))
+    colour = colour * (
+        1 - np.clip(0.62 * crease + 0.2 * valley, 0, 0.8)[..., None] * np.array([0.55, 0.72, 0.75], np.float32)
+    )
     relief = relief - 0.9 * valley - 0.5 * crease
     return Skin(np.clip(colour, 0, 255).astype(np.uint8), relief.astype(np.float32))
 
 
-def _dot(canvas: np.ndarray[tuple[int, int], np.dtype[np.uint8]], x: float, y: float, radius: float, value: float) -> None:
+def _dot(
+    canvas: np.ndarray[tuple[int, int], np.dtype[np.uint8]], x: float, y: float, radius: float, value: float
+) -> None:
     centre = [round((x - LEFT) * DENSITY * 16), round((y - TOP) * DENSITY * 16)]
     cv2.circle(canvas, centre, round(radius * DENSITY * 16), float(value), -1, cv2.LINE_AA, 4)
 
@@ -227,17 +242,21 @@ def shade(z: Floats, relief: Floats, light: Light, oil: float) -> Shading:
     dy = cv2.Sobel(surface, cv2.CV_32F, 0, 1, ksize=3, scale=1 / 8)
     length = np.sqrt(dx * dx + dy * dy + 1)
     nx, ny, nz = -dx / length, -dy / length, 1 / length
-    l = light.direction
-    facing = nx * l[0] + ny * l[1] + nz * l[2]
+    lx, ly, lz = (float(value) for value in light.direction)
+    facing = nx * lx + ny * ly + nz * lz
 
     # cast shadows: walk towards the light and see whether the surface rises above the ray
-    flat = float(np.hypot(l[0], l[1])) + 1e-6
-    rise = float(l[2]) / flat
+    flat = float(np.hypot(lx, ly)) + 1e-6
+    rise = lz / flat
     above = np.zeros_like(z)
     for step in (1.5, 3.0, 5.0, 7.5, 10.5, 14.0):
-        shift = np.array([[1, 0, step * l[0] / flat], [0, 1, step * l[1] / flat]], np.float32)
+        shift = np.array([[1, 0, step * lx / flat], [0, 1, step * ly / flat]], np.float32)
         there = cv2.warpAffine(
-            z, shift, (z.shape[1], z.shape[0]), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
+            z,
+            shift,
+            (z.shape[1], z.shape[0]),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
         )
         above = np.maximum(above, there - z - step * rise)
     shadow = 1 - light.hardness * np.clip(above / 2.5, 0, 1)
@@ -254,9 +273,9 @@ def shade(z: Floats, relief: Floats, light: Light, oil: float) -> Shading:
         channels.append(light.key[channel] * lit * cast + light.ambient[channel] * sky * open_sky)
     factor = np.stack(channels, -1)
 
-    hx, hy, hz = l[0], l[1], l[2] + 1
+    hx, hy, hz = lx, ly, lz + 1
     norm = float(np.sqrt(hx * hx + hy * hy + hz * hz))
     mirror = np.clip((nx * hx + ny * hy + nz * hz) / norm, 0, 1)
     fresnel = 0.4 + 0.6 * (1 - nz) ** 2
-    gloss = oil * shadow * (0.055 * mirror**12 + 0.09 * mirror**48 * (1 + 1.5 * relief)) * fresnel * 1.6
+    gloss = oil * shadow * (0.045 * mirror**12 + 0.09 * mirror**48 * (1 + 1.5 * relief)) * fresnel * 1.6
     return Shading(factor.astype(np.float32), gloss.astype(np.float32))

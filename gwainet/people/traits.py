@@ -15,7 +15,10 @@ Facial = Literal["none", "stubble", "moustache", "goatee", "beard"]
 
 # sRGB of skin in plain light, from the lightest to the darkest; a person lies between two neighbours
 SKIN = np.array(
-    [(240, 208, 190), (232, 192, 168), (222, 178, 148), (204, 156, 122), (180, 130, 96), (148, 102, 74), (112, 76, 56), (84, 56, 43)],
+    [
+        (240, 208, 190), (232, 192, 168), (222, 178, 148), (204, 156, 122),
+        (180, 130, 96), (148, 102, 74), (112, 76, 56), (84, 56, 43),
+    ],
     np.float32,
 )  # fmt: skip
 HAIR = {
@@ -23,9 +26,9 @@ HAIR = {
     "darkbrown": (48, 34, 27),
     "brown": (84, 57, 40),
     "auburn": (104, 52, 32),
-    "red": (158, 82, 42),
-    "darkblond": (138, 106, 70),
-    "blond": (196, 162, 112),
+    "red": (132, 76, 48),
+    "darkblond": (132, 104, 74),
+    "blond": (184, 154, 112),
     "grey": (140, 136, 132),
     "white": (206, 202, 196),
 }
@@ -128,7 +131,7 @@ def draw_traits(random: np.random.Generator) -> Traits:
         return float(random.uniform(low, high))
 
     masculine = float(np.clip(random.choice([0.15, 0.85]) + 0.13 * random.standard_normal(), 0, 1))
-    age = float(random.beta(1.3, 1.7))
+    age = float(random.beta(1.1, 2.0))
     man = masculine > 0.5
 
     tone = float(random.uniform(0, len(SKIN) - 1.001))
@@ -139,7 +142,7 @@ def draw_traits(random: np.random.Generator) -> Traits:
 
     colour = _hair_colour(random, tone)
     grey_share = float(np.clip((age - 0.5) * 2.2 + 0.25 * random.standard_normal(), 0, 1)) if age > 0.45 else 0.0
-    natural = np.array(HAIR[colour], np.float32) * (1 + 0.08 * random.standard_normal(3).astype(np.float32))
+    natural = np.array(HAIR[colour], np.float32) * (1 + 0.03 * random.standard_normal(3).astype(np.float32))
     style = _hair_style(random, man, age)
     facial: Facial = "none"
     if man:
@@ -153,7 +156,8 @@ def draw_traits(random: np.random.Generator) -> Traits:
     iris = _eye_colour(random, tone)
     metals = np.array([(212, 178, 96), (200, 202, 206), (228, 222, 210)], np.float32)
     frames = np.array(
-        [(22, 20, 20), (24, 22, 24), (70, 42, 26), (120, 26, 30), (38, 52, 92), (190, 160, 96), (150, 152, 156)], np.float32
+        [(22, 20, 20), (24, 22, 24), (70, 42, 26), (120, 26, 30), (38, 52, 92), (190, 160, 96), (150, 152, 156)],
+        np.float32,
     )
     shades = np.array([(110, 74, 60), (90, 84, 92), (126, 84, 96), (80, 92, 110)], np.float32)
     tints = np.array([1.35, 1.25, 1.1], np.float32)
@@ -163,8 +167,8 @@ def draw_traits(random: np.random.Generator) -> Traits:
         width=near(46.3 + 2.0 * masculine, 1.7),
         top=near(75, 2.5),
         chin=near(72.5 + 4.0 * masculine, 2.4),
-        jaw=near(2.3 + 0.8 * masculine, 0.35),
-        taper=near(1.75 + 0.25 * masculine, 0.15),
+        jaw=near(2.15 + 0.8 * masculine, 0.35),
+        taper=near(1.62 + 0.3 * masculine, 0.15),
         cheekbone=near(2.2, 1.2),
         brow_ridge=near(0.8 + 2.0 * masculine, 0.6),
         chin_bump=near(3.2 + 1.0 * masculine, 1.0),
@@ -178,7 +182,7 @@ def draw_traits(random: np.random.Generator) -> Traits:
         nose_bridge=near(6.5 - 0.3 * tone + 1.0 * masculine, 1.4),
         eye_spacing=near(20.0, 0.5),
         eye_width=near(20.0, 1.0),
-        eye_height=near(8.0 - 0.9 * masculine, 0.8),
+        eye_height=near(7.7 - 0.9 * masculine, 0.8),
         eye_tilt=near(0.06, 0.05),
         eye_hood=float(np.clip(near(0.25 + 0.35 * age + 0.15 * masculine, 0.25), 0, 1)),
         iris=near(4.2, 0.14),
@@ -197,7 +201,8 @@ def draw_traits(random: np.random.Generator) -> Traits:
         skin=skin,
         redness=between(0.15, 0.8) * (1 - 0.07 * tone),
         oil=between(0.35, 1.0),
-        freckles=float(random.choice([0.0, between(0.2, 0.5), between(0.6, 1.0)], p=[0.5, 0.25, 0.25])) * float(tone < 4.5),
+        freckles=float(random.choice([0.0, between(0.2, 0.5), between(0.6, 1.0)], p=[0.5, 0.25, 0.25]))
+        * float(tone < 4.5),
         moles=int(random.choice([0, 1, 2, 3, 5], p=[0.2, 0.25, 0.25, 0.2, 0.1])),
         wrinkles=float(np.clip(near(age * 1.15 - 0.1, 0.12), 0, 1)),
         lip_colour=(natural_lip * (1 - painted) + paint * painted).astype(np.float32),
@@ -228,7 +233,9 @@ def draw_traits(random: np.random.Generator) -> Traits:
 
 def _hair_colour(random: np.random.Generator, tone: float) -> str:
     names = ("black", "darkbrown", "brown", "auburn", "red", "darkblond", "blond")
-    weights = np.array([1.0, 2.0, 2.5, 0.8, 0.8, 1.8, 1.8]) if tone < 2.5 else np.array([3.0, 3.0, 1.2, 0.3, 0.0, 0.2, 0.1])
+    weights = (
+        np.array([1.0, 2.0, 2.5, 0.8, 0.8, 1.8, 1.8]) if tone < 2.5 else np.array([3.0, 3.0, 1.2, 0.3, 0.0, 0.2, 0.1])
+    )
     if tone > 4.5:
         weights = np.array([5.0, 2.0, 0.2, 0.1, 0.0, 0.0, 0.05])
     return names[int(random.choice(len(names), p=weights / weights.sum()))]

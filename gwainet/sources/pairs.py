@@ -97,7 +97,7 @@ def _rows(path: Path, text: str) -> list[tuple[int, dict[str, str]]]:
                 )
             rows.append((line, row))
     except csv.Error as error:
-        raise SourceError(f"{path}, line {reader.line_num}: {error}") from None
+        raise SourceError(f"{path}, line {reader.line_num + 1}: {error}") from None
     if not rows:
         raise SourceError(f"{path} has no rows")
     without = [line for line, row in rows if not row["split"]]

@@ -126,8 +126,8 @@ def run(params: Params, *, faces: Path, out: Path, recorder: Recorder) -> None:
     validation = _summary(params, prepared, outcomes, tables, pixels)
     page = report.faces_page(
         validation,
-        _accepted(prepared, outcomes, tables) if pixels else (),
-        _offenders(prepared, outcomes, tables) if pixels else {},
+        _accepted(prepared, outcomes, tables["images"]) if pixels else (),
+        _offenders(prepared, outcomes, tables["images"]) if pixels else {},
     )
     with staged_directory(out) as directory:
         write_json(directory / "validation.json", validation)
@@ -171,14 +171,11 @@ def _structure(prepared: _Prepared) -> dict[str, pd.DataFrame]:
             "rows": len(manifest),
             "size": " x ".join(map(str, array.shape[1:])) + f" {array.dtype}",
             "expected_size": f"{info.height // scale} x {info.width // scale} x 3 uint8",
+            "divisible": info.height % SCALE == info.width % SCALE == 0 if scale == 1 else None,
         }
         for file, array, scale in (("hr.npy", prepared.hr, 1), ("lr.npy", prepared.lr, SCALE))
     ]
-    sides = [
-        {"side": side, "pixels": pixels, "remainder": pixels % SCALE}
-        for side, pixels in (("height", info.height), ("width", info.width))
-    ]
-    return {"columns": pd.DataFrame(columns), "arrays": pd.DataFrame(arrays), "sides": pd.DataFrame(sides)}
+    return {"columns": pd.DataFrame(columns), "arrays": pd.DataFrame(arrays)}
 
 
 def _kind(column: "pd.Series[Any]") -> str:
@@ -219,11 +216,6 @@ def _channel_sums(images: Uint8) -> Numbers:
 def _tables(prepared: _Prepared, pixels: _Pixels, settings: CheckFaces) -> dict[str, pd.DataFrame]:
     info, manifest = prepared.info, prepared.manifest
     images = _images(prepared, pixels)
-    identities = (
-        manifest.groupby("identity")["split"]
-        .agg(splits="nunique", found_in=lambda splits: ", ".join(dict.fromkeys(splits.dropna())))
-        .reset_index()
-    )
     people = (
         manifest.assign(is_target=manifest["is_target"].astype("boolean").fillna(False).astype(bool))
         .groupby(["split", "identity"], sort=False)
@@ -234,6 +226,9 @@ def _tables(prepared: _Prepared, pixels: _Pixels, settings: CheckFaces) -> dict[
         )
         .reset_index()
     )
+    found_in = people.groupby("identity")["split"].agg(", ".join)
+    people["found_in"] = people["identity"].map(found_in)
+    people["splits"] = people.groupby("identity")["split"].transform("size")
     # too few images are another rule's business
     people["targets"] = people["targets"].where(people["images"] >= quality.FEWEST_IMAGES)
     fewest = {"train": 2, "validation": settings.min_validation_identities, "test": settings.min_test_identities}
@@ -252,11 +247,9 @@ def _tables(prepared: _Prepared, pixels: _Pixels, settings: CheckFaces) -> dict[
     )
     return {
         "images": images,
-        "identities": identities,
         "people": people,
         "splits": splits,
         "means": _means(prepared, pixels),
-        "lr_sample": _lr_sample(prepared),
         "totals": totals,
     }
 
@@ -280,6 +273,7 @@ def _images(prepared: _Prepared, pixels: _Pixels) -> pd.DataFrame:
         photo_splits=manifest.groupby("source_sha256")["split"].transform("nunique"),
         brightest=pixels.brightest,
         mean=pixels.hr.sum(axis=1) / (info.height * info.width * len(CHANNELS)),
+        lr_difference=_lr_differences(prepared),
         crop_height=info.height,
         crop_width=info.width,
     )
@@ -323,15 +317,14 @@ def _means(prepared: _Prepared, pixels: _Pixels) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _lr_sample(prepared: _Prepared) -> pd.DataFrame:
-    """Low-resolution images of some rows against new ones."""
+def _lr_differences(prepared: _Prepared) -> npt.NDArray[np.float64]:
+    """Largest difference between some low-resolution images and new ones; NaN for the images left out."""
     count = len(prepared.hr)
-    chosen = np.sort(np.random.default_rng(0).choice(count, min(count, SAMPLED_ROWS), replace=False))
-    table = prepared.manifest.loc[chosen, ["row", "identity", "split", "source_file"]]
-    differences = [
-        int(np.abs(downscale(np.asarray(prepared.hr[row])).astype(int) - prepared.lr[row]).max()) for row in chosen
-    ]
-    return table.assign(image=chosen, largest_difference=differences)
+    differences = np.full(count, np.nan)
+    for row in np.random.default_rng(0).choice(count, min(count, SAMPLED_ROWS), replace=False):
+        again = downscale(np.asarray(prepared.hr[row])).astype(int)
+        differences[row] = np.abs(again - prepared.lr[row]).max()
+    return differences
 
 
 def _summary(
@@ -376,13 +369,10 @@ def _summary(
     return summary
 
 
-def _accepted(
-    prepared: _Prepared, outcomes: Sequence[quality.Outcome], tables: dict[str, pd.DataFrame]
-) -> list[report.Face]:
+def _accepted(prepared: _Prepared, outcomes: Sequence[quality.Outcome], images: pd.DataFrame) -> list[report.Face]:
     """A few faces with which nothing is wrong, spread over the splits."""
-    images = tables["images"]
     guides = _guide_rows(images, "guide")
-    wrong = {row for outcome in outcomes for row in _rows(outcome, tables)}
+    wrong = {row for outcome in outcomes for row in _rows(outcome)}
     good = images[(guides >= 0) & ~images["position"].isin(wrong)]
     random = np.random.default_rng(0)
     shares = {"train": SHOWN_FACES // 2, "validation": SHOWN_FACES // 4, "test": SHOWN_FACES // 4}
@@ -404,16 +394,15 @@ def _accepted(
 
 
 def _offenders(
-    prepared: _Prepared, outcomes: Sequence[quality.Outcome], tables: dict[str, pd.DataFrame]
+    prepared: _Prepared, outcomes: Sequence[quality.Outcome], images: pd.DataFrame
 ) -> dict[str, list[report.Face]]:
     """The first pictures that break a rule, by the rule's name; with the guide where the rule is about it."""
-    images = tables["images"]
     found: dict[str, list[report.Face]] = {}
     for outcome in outcomes:
         guides = _guide_rows(images, "other_guide" if outcome.rule.name.startswith("other_guide") else "guide")
-        for row in _rows(outcome, tables)[:SHOWN_OFFENDERS]:
+        for row in _rows(outcome)[:SHOWN_OFFENDERS]:
             pictures = [("crop", np.asarray(prepared.hr[row]))]
-            if outcome.rule.table == "lr_sample":
+            if outcome.rule.name == "lr_is_downscaled":
                 pictures.insert(0, ("low resolution", np.asarray(prepared.lr[row])))
             if outcome.rule.group == "Guides" and guides[row] >= 0:
                 pictures.append(("guide", np.asarray(prepared.hr[guides[row]])))
@@ -427,13 +416,9 @@ def _guide_rows(images: pd.DataFrame, kind: Literal["guide", "other_guide"]) -> 
     return rows
 
 
-def _rows(outcome: quality.Outcome, tables: dict[str, pd.DataFrame]) -> list[int]:
+def _rows(outcome: quality.Outcome) -> list[int]:
     """The images that break a rule about images."""
-    if outcome.rule.table == "images":
-        return list(outcome.offenders)
-    if outcome.rule.table == "lr_sample":
-        return [int(row) for row in tables["lr_sample"]["image"].iloc[list(outcome.offenders)]]
-    return []
+    return list(outcome.offenders) if outcome.rule.table == "images" else []
 
 
 def _names(images: pd.DataFrame, row: int) -> tuple[str, str]:

@@ -271,8 +271,8 @@ def _check_space(directory: Path, images: int, settings: PrepareFaces) -> None:
     free = shutil.disk_usage(directory).free
     if needed > free:
         raise DataError(
-            f"{directory} has {free / 1e9:.1f} GB free; {images:,} faces need {needed / 1e9:.1f} GB: make room, or set "
-            "prepare_faces.max_identities"
+            f"{directory} has {free / 1e9:.1f} GB free; {images:,} faces need {needed / 1e9:,.1f} GB: make room, or "
+            "set prepare_faces.max_identities"
         )
 
 
@@ -539,7 +539,6 @@ def _report(profile: str, facts: Mapping[str, Any], out: Path, recorder: Recorde
         f"{split} {facts['images'][split]:,} of {facts['identities'][split]:,} people" for split in SPLITS
     )
     say(f"prepare_faces: {counts}")
-    for group in ("rejected", "dropped"):
+    for group, note in (("rejected", f" (listed in {out / 'rejected.csv'})"), ("dropped", ""), ("converted", " to RGB")):
         if facts[group]:
-            reasons = ", ".join(f"{reason} {count:,}" for reason, count in facts[group].items())
-            say(f"{group}: {reasons} (listed in {out / 'rejected.csv'})")
+            say(f"{group}: " + ", ".join(f"{reason} {count:,}" for reason, count in facts[group].items()) + note)

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from gwainet.dataset import open_checked
 from gwainet.errors import DataError
 from gwainet.files import file_digest, staged_directory, write_json
+from gwainet.metrics import METRICS
 from gwainet.nets.model import read_weights
 from gwainet.params import Params
 from gwainet.progress import say
@@ -97,7 +98,7 @@ def run(
 
 def headline(benchmark: BenchmarkReport, variant: str) -> dict[str, float]:
     """`<split>.<metric>` of the model, and `<split>.psnr_over_<rival>` in dB."""
-    figures = {}
+    figures: dict[str, float] = {}
     for split, metrics in _system(benchmark, variant).splits.items():
         figures |= {f"{split}.{name}": estimate.mean for name, estimate in metrics.items()}
         for pair in benchmark.comparisons:
@@ -109,31 +110,33 @@ def headline(benchmark: BenchmarkReport, variant: str) -> dict[str, float]:
 def describe(benchmark: BenchmarkReport, variant: str, name: str) -> str:
     """The version's page, in Markdown."""
     model = benchmark.models[variant]
-    shown = [system for system in (*RIVALS, variant, f"{variant}-r") if _has(benchmark, system)]
-    metrics = list(next(iter(_system(benchmark, variant).splits.values())))
-    example = f'mlflow.pyfunc.load_model("models:/{name}@{registry.CHALLENGER}").predict'
+    own = _system(benchmark, variant)
+    titles = {entry.system: entry.title for entry in benchmark.systems}
+    rows = [system for system in dict.fromkeys((*RIVALS, variant, f"{variant}-r")) if system in titles]
+    how, inputs, shapes = "without a guide", '{"lr": lr}', "`lr` (B, h, w, 3)"
+    if model.guided:
+        how = "with another photo of the same person as guide"
+        inputs, shapes = '{"lr": lr, "guide": guide}', f"{shapes}, `guide` (B, 8h, 8w, 3)"
     lines = [
-        f"**{_system(benchmark, variant).title}**: 8x face super-resolution "
-        f"{'with another photo of the same person as guide' if model.guided else 'without a guide'}, "
-        f"{model.parameters:,} parameters, trained on `{benchmark.profile}`.",
+        f"**{own.title}**: 8x face super-resolution {how}; {model.parameters:,} parameters, trained on the data of "
+        f"profile `{benchmark.profile}`.",
         "",
         "```python",
-        f'{example}({{"lr": lr{", " + chr(34) + "guide" + chr(34) + ": guide" if model.guided else ""}}})["sr"]',
+        f'mlflow.pyfunc.load_model("models:/{name}@{registry.CHALLENGER}").predict({inputs})["sr"]',
         "```",
-        f"uint8 RGB: `lr` (B, h, w, 3){', `guide` (B, 8h, 8w, 3)' if model.guided else ''}, `sr` (B, 8h, 8w, 3).",
+        f"uint8 RGB: {shapes}, `sr` (B, 8h, 8w, 3).",
     ]
     for split, part in benchmark.splits.items():
         lines += [
             "",
             f"**{split}**: {part.images} faces of {part.identities} people; mean [95 % interval over people]",
             "",
-            "| system | " + " | ".join(metrics) + " |",
-            "|---" * (len(metrics) + 1) + "|",
+            "| system | " + " | ".join(METRICS) + " |",
+            "|---" * (len(METRICS) + 1) + "|",
         ]
-        for system in shown:
-            entry = _system(benchmark, system)
-            cells = [_cell(entry.splits[split][metric]) for metric in metrics]
-            lines.append(f"| {entry.title} | " + " | ".join(cells) + " |")
+        for system in rows:
+            estimates = _system(benchmark, system).splits[split]
+            lines.append(f"| {titles[system]} | " + " | ".join(_cell(estimates[metric]) for metric in METRICS) + " |")
     lines += ["", *(f"- {metric}: {text}" for metric, text in benchmark.conventions.items())]
     return "\n".join(lines)
 
@@ -143,10 +146,6 @@ def _read(path: Path) -> BenchmarkReport:
         return BenchmarkReport.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValidationError) as error:
         raise DataError(f"{path} is not what benchmark writes ({error}): run benchmark again") from error
-
-
-def _has(benchmark: BenchmarkReport, system: str) -> bool:
-    return any(entry.system == system for entry in benchmark.systems)
 
 
 def _system(benchmark: BenchmarkReport, system: str) -> SystemReport:

@@ -4,10 +4,12 @@ Importing this module is cheap; MLflow itself (seconds) is imported when a stage
 """
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from gwainet.errors import TrackingError
 from gwainet.params import Params
 from gwainet.recorder import Recorder
 from gwainet.tracking.execution import experiment_name, is_default_store, shown, tracking_uri
@@ -60,3 +62,22 @@ def where(root: Path) -> str:
         return f"MLflow: `make ui` shows the runs of experiment {experiment_name()} ({shown(uri)})"
     page = f"{shown(uri).rstrip('/')}/#/experiments" if uri.startswith("http") else shown(uri)
     return f"MLflow: {page}, experiment {experiment_name()} (MLFLOW_TRACKING_URI)"
+
+
+def serve(root: Path, port: int) -> None:
+    """Replace this process by MLflow's server on 127.0.0.1, showing the runs of `root` (or of MLFLOW_TRACKING_URI).
+
+    Raises:
+        TrackingError: there are no runs yet, or the runs lie on a server that has pages of its own.
+    """
+    uri = tracking_uri(root)
+    if uri.startswith("http"):
+        raise TrackingError(f"the runs are on {shown(uri)}: open that in a browser")
+    if is_default_store() and not (root / "mlflow.db").exists():
+        raise TrackingError("there are no runs yet: `make repro` makes them")
+    # without the workers of MLflow's job queue, which nothing here uses: 1 process in place of 9
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+    page = f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"
+    print(f"MLflow: {page}  (Ctrl-C ends it)", flush=True)
+    arguments = ["server", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments])  # noqa: S606

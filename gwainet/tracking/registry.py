@@ -107,8 +107,8 @@ def register(candidate: Candidate, recorder: Recorder) -> Registered:
     """
     if not isinstance(recorder, RunRecorder):
         raise TrackingError(
-            "a model can only be registered from a stage that MLflow tracks: run `python -m gwainet register_model`, or "
-            "give it the recorder of `gwainet.tracking.stage_run`"
+            "a model can only be registered from a stage that MLflow tracks: run `python -m gwainet register_model`, "
+            "or give it the recorder of `gwainet.tracking.stage_run`"
         )
     client = recorder.client
     try:
@@ -155,7 +155,7 @@ def _register(candidate: Candidate, recorder: RunRecorder) -> Registered:
 
 
 def _log(candidate: Candidate, recorder: RunRecorder, tags: Mapping[str, str]) -> str:
-    """Log the model; its id. Without MLflow's global state: the run stays open, and its status the recorder's affair."""
+    """Log the model; its id. Not by MLflow's fluent calls: they would end the run, which is the recorder's affair."""
     client = recorder.client
     logged = client.create_logged_model(
         recorder.experiment_id,
@@ -168,7 +168,7 @@ def _log(candidate: Candidate, recorder: RunRecorder, tags: Mapping[str, str]) -
     try:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary) / "model"
-            _save(candidate, folder, Model(logged.artifact_location, recorder.run_id, model_id=model_id))
+            save(candidate, folder, Model(logged.artifact_location, recorder.run_id, model_id=model_id))
             client.log_model_artifacts(model_id, str(folder))
     except BaseException:
         client.finalize_logged_model(model_id, "FAILED")
@@ -181,7 +181,7 @@ def _log(candidate: Candidate, recorder: RunRecorder, tags: Mapping[str, str]) -
     return model_id
 
 
-def _save(candidate: Candidate, folder: Path, model: Model) -> None:
+def save(candidate: Candidate, folder: Path, model: Model) -> None:
     """Write the model's directory: code, weights as safetensors, signature, example, pinned requirements."""
     with tempfile.TemporaryDirectory() as temporary:
         package = Path(temporary) / "gwainet"

@@ -248,7 +248,12 @@ def connect(root: Path) -> tuple[MlflowClient, str]:
             name = experiment_name()
             experiment = client.get_experiment_by_name(name)
             if experiment is None:
-                return client, client.create_experiment(name, artifact_location=_artifacts(uri))
+                try:
+                    return client, client.create_experiment(name, artifact_location=_artifacts(uri))
+                except MlflowException as error:
+                    if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                        raise
+                experiment = client.get_experiment_by_name(name)  # another machine was faster
     except Exception as error:
         raise TrackingError(_cannot_use(uri, root, error)) from error
     if experiment.lifecycle_stage != "active":

@@ -3,7 +3,6 @@
 So it must not import `gwainet.tracking`, and finds the rest of the package in the model's own `code` folder.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +15,22 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 from gwainet.nets.model import load_generator
 
 
-class ServedGenerator(PythonModel):
-    """Low-resolution faces and guides in, super-resolved faces out; all uint8 RGB, channels last."""
+class _Predict:
+    """What `ServedGenerator` does.
+
+    Apart from it, and `model_input` without a type, because MLflow reads a PythonModel's own type hints as a schema: it
+    knows none for tensors by name, and warns about both, a hint and no hint, whenever the model is loaded.
+    """
 
     def load_context(self, context: PythonModelContext) -> None:
         """Read the weights, onto a GPU if there is one."""
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._generator = load_generator(Path(context.artifacts["weights"]), device)
 
-    def predict(
+    def predict(  # type: ignore[no-untyped-def]
         self,
         context: PythonModelContext,
-        model_input: Mapping[str, Any],
+        model_input,  # noqa: ANN001
         params: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Super-resolve a batch.
@@ -43,6 +46,10 @@ class ServedGenerator(PythonModel):
         except ValueError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
         return {"sr": made.sr}
+
+
+class ServedGenerator(_Predict, PythonModel):  # type: ignore[misc]
+    """Low-resolution faces and guides in, super-resolved faces out; all uint8 RGB, channels last."""
 
 
 set_model(ServedGenerator())

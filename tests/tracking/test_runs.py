@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
+import mlflow.artifacts
 import numpy as np
 import pytest
 from mlflow import MlflowClient
@@ -21,6 +22,8 @@ from PIL import Image
 from gwainet.errors import TrackingError
 from gwainet.params import Params, check_params
 from gwainet.tracking import outbox, runs, stage_run, where
+from gwainet.tracking.registry import register
+from tests.tracking.models import candidate
 
 PARAMS = Params(profile="demo")
 FORK = multiprocessing.get_context("fork")
@@ -509,6 +512,12 @@ def test_a_real_server_takes_all_goes_away_and_gets_the_rest_when_it_is_back(ser
     assert run.data.tags["device"] == "cpu"
     assert [m.value for m in client.get_metric_history(recorder.run_id, "loss")] == [1.0, 0.5]
     assert {file.path for file in client.list_artifacts(recorder.run_id)} == {"images", "reports", "later"}
+    with stage(root, "register_model", None) as registrar:
+        registered = register(candidate(root), registrar)
+        assert registered.uri == "models:/faces/1"
+        assert register(candidate(root), registrar).reused
+    place = client.get_model_version_download_uri("faces", "1")
+    assert (Path(mlflow.artifacts.download_artifacts(place, tracking_uri=server.uri)) / "MLmodel").is_file()
     with stage(root) as again:
         server.stop()
         again.metrics({"loss": 0.25}, 3)

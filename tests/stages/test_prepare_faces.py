@@ -1,0 +1,470 @@
+"""Stage prepare_faces: rows, splits, guides and means are what docs/formats.md says; nothing is dropped in silence."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from gwainet.dataset import Faces
+from gwainet.errors import DataError, SourceError
+from gwainet.files import file_digest, tree_digest
+from gwainet.images import downscale
+from gwainet.params import Params
+from gwainet.recorder import NullRecorder
+from gwainet.sources.crop import pixel_digest
+from gwainet.stages import fetch_faces, prepare_faces
+from tests.photos import (
+    celeba_rows,
+    encoded,
+    params,
+    people,
+    photo,
+    pixels,
+    write_celeba,
+    write_folder,
+    write_zip,
+)
+
+COLUMNS = {
+    "row": "int64",
+    "identity": "str",
+    "identity_index": "int64",
+    "split": "str",
+    "source_file": "str",
+    "source_sha256": "str",
+    "source_height": "int64",
+    "source_width": "int64",
+    "is_target": "bool",
+    "guide_row": "int64",
+    "other_guide_row": "int64",
+}
+
+
+class Notebook(NullRecorder):
+    """Keeps what was recorded."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, float] = {}
+        self.pictures: dict[str, Image.Image] = {}
+        self.files: list[Path] = []
+        self.datasets: list[tuple[str, str, str]] = []
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        self.numbers |= values
+
+    def picture(self, name: str, picture: Image.Image, step: int = 0) -> None:
+        self.pictures[name] = picture
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        assert path.is_file()
+        self.files.append(path)
+
+    def dataset(self, name: str, digest: str, profile: Mapping[str, object], context: str) -> None:
+        self.datasets.append((name, digest, context))
+
+
+def prepare(root: Path, settings: Params, out: str = "faces") -> Path:
+    """Run both stages on `root/source`; the folder of the faces."""
+    source, raw, faces = root / "source", root / "data" / "raw", root / "data" / out
+    fetch_faces.run(settings, source=source, out=raw, recorder=NullRecorder())
+    prepare_faces.run(settings, source=source, raw=raw, out=faces, recorder=NullRecorder())
+    return faces
+
+
+def info(faces: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads((faces / "faces.json").read_text())
+    return value
+
+
+def manifest(faces: Path) -> pd.DataFrame:
+    return pd.read_parquet(faces / "manifest.parquet")
+
+
+def reasons(faces: Path) -> dict[str, str]:
+    table = pd.read_csv(faces / "rejected.csv")
+    return dict(zip(table["source_file"], table["reason"], strict=True))
+
+
+@pytest.fixture(scope="module")
+def celeba(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Faces of CelebA's layout: 3 people of 3 photos a split, and 2 people of one photo."""
+    root = tmp_path_factory.mktemp("celeba")
+    rows = celeba_rows(people_per_split=3) | {"000900.png": ("90", "0"), "000901.png": ("91", "2")}
+    write_celeba(root / "source", rows)
+    return prepare(root, params("celeba"))
+
+
+# --- rows ------------------------------------------------------------------------------------------------------------
+
+
+def test_rows_are_the_crops_of_their_photos_in_the_documented_order(celeba: Path) -> None:
+    table, hr, lr = manifest(celeba), np.load(celeba / "hr.npy"), np.load(celeba / "lr.npy")
+    assert list(table.columns) == list(COLUMNS)
+    for column, dtype in COLUMNS.items():
+        assert str(table[column].dtype) in (dtype, "object" if dtype == "str" else dtype), column
+    order = table["split"].map({"train": 0, "validation": 1, "test": 2})
+    keys = list(zip(order, table["identity"], table["source_file"], strict=True))
+    assert keys == sorted(keys)
+    assert table["row"].tolist() == list(range(27))
+    assert hr.shape == (27, 32, 24, 3)
+    assert lr.shape == (27, 4, 3, 3)
+    for row, file in enumerate(table["source_file"]):
+        seed = int(Path(file).stem) - 1  # as `write_celeba` numbers them
+        assert np.array_equal(hr[row], pixels(seed)[8:40, 4:28])
+        assert np.array_equal(lr[row], downscale(hr[row]))
+    assert set(table["source_height"]) == {44}
+    assert set(table["source_width"]) == {36}
+
+
+def test_people_with_one_photo_in_a_split_are_dropped_and_listed(celeba: Path) -> None:
+    assert info(celeba)["dropped"] == {"too few images": 2}
+    assert reasons(celeba) == {
+        "img_align_celeba/000900.png": "too few images",
+        "img_align_celeba/000901.png": "too few images",
+    }
+
+
+def test_counts_digests_and_means_are_those_of_the_files(celeba: Path) -> None:
+    facts, table = info(celeba), manifest(celeba)
+    hr, lr = np.load(celeba / "hr.npy"), np.load(celeba / "lr.npy")
+    assert facts["images"] == {"train": 9, "validation": 9, "test": 9}
+    assert facts["identities"] == {"train": 3, "validation": 3, "test": 3}
+    assert (facts["found"], facts["rejected"], facts["guides"], facts["scale"]) == (29, {}, "sampled", 8)
+    assert facts["source_digest"] == file_digest(celeba.parent / "raw" / "source.json")
+    train = (table["split"] == "train").to_numpy()
+    for name, images in (("hr", hr), ("lr", lr)):
+        expected = images[train].astype(np.float64).mean((0, 1, 2)) / 255
+        assert facts["means"][name] == pytest.approx(expected.tolist(), rel=1e-14)
+    pixel_digests = [pixel_digest(a, b) for a, b in zip(hr, lr, strict=True)]
+    assert facts["digest"] == prepare_faces.faces_digest(table, pixel_digests)
+    pixel_digests[3] = pixel_digest(hr[3] ^ 1, lr[3])
+    assert facts["digest"] != prepare_faces.faces_digest(table, pixel_digests)
+    assert facts["digest"] != prepare_faces.faces_digest(table.assign(guide_row=0), pixel_digests)
+
+
+def test_training_opens_them(celeba: Path) -> None:
+    faces = Faces(celeba)
+    assert len(faces.targets("train")) == 9
+    rows = faces.targets("test")
+    guides = faces.draw_guides(rows, np.random.default_rng(0))
+    assert (faces.identity[guides] == faces.identity[rows]).all()
+    assert (guides != rows).all()
+
+
+def test_fixed_guides_share_the_person_and_other_guides_the_split_alone(celeba: Path) -> None:
+    table = manifest(celeba)
+    guide, other = table.loc[table["guide_row"]], table.loc[table["other_guide_row"]]
+    assert (guide["row"].to_numpy() != table["row"].to_numpy()).all()
+    assert guide["identity"].tolist() == table["identity"].tolist()
+    assert guide["split"].tolist() == table["split"].tolist()
+    assert (other["identity"].to_numpy() != table["identity"].to_numpy()).all()
+    assert other["split"].tolist() == table["split"].tolist()
+
+
+def test_other_people_are_drawn_uniformly_however_many_photos_they_have() -> None:
+    made = prepare_faces._Made()
+    made.runs = [("train", "a"), ("train", "b"), ("train", "c"), ("test", "d"), ("test", "e")]
+    made.sizes = [6000, 10, 90, 2, 2]
+    made.guides, made.is_target = [-1] * 6104, [True] * 6104
+    run = np.repeat(np.arange(5), made.sizes)
+    guide, other = made._fixed_guides(run, params("folder").prepare_faces)
+    person = run[other]
+    assert 2800 < (person[:6000] == 1).sum() < 3200
+    assert (person[:6000] == 2).sum() == 6000 - (person[:6000] == 1).sum()
+    assert set(other[:6000][person[:6000] == 1]) == set(range(6000, 6010))
+    assert other[6100:].tolist() == [6102 + n % 2 for n in other[6100:6102]] + [6100 + n % 2 for n in other[6102:]]
+    assert (run[guide] == run).all()
+    assert (guide != np.arange(6104)).all()
+
+
+def test_what_was_made_is_recorded(tmp_path: Path) -> None:
+    write_zip(tmp_path / "source" / "set.zip", {**people(8), "set/person03/x.jpg": b"words"})
+    prepare(tmp_path, params("folder", "set.zip"))
+    notebook = Notebook()
+    raw, out = tmp_path / "data" / "raw", tmp_path / "data" / "faces"
+    prepare_faces.run(params("folder", "set.zip"), source=tmp_path / "source", raw=raw, out=out, recorder=notebook)
+    assert notebook.numbers == {
+        "found": 25,
+        "images.train": 12,
+        "images.validation": 6,
+        "images.test": 6,
+        "identities.train": 4,
+        "identities.validation": 2,
+        "identities.test": 2,
+        "rejected.not_an_image": 1,
+    }
+    assert [path.name for path in notebook.files] == ["faces.json", "rejected.csv"]
+    assert notebook.datasets == [("small", info(out)["digest"], "prepared")]
+    assert notebook.pictures["faces"].width == 6 * (24 + 4) + 4
+
+
+# --- photos that cannot be used --------------------------------------------------------------------------------------
+
+
+def test_every_photo_is_a_row_or_listed_with_its_reason(tmp_path: Path) -> None:
+    grey = pixels(1)[..., :1].repeat(3, axis=2)
+    bad = {
+        "set/person00/a.jpg": b"a text",
+        "set/person00/b.png": encoded(pixels(1, 1, 1)),
+        "set/person01/c.png": encoded(grey),
+        "set/person01/d.jpg": photo(1, "JPEG")[:-300],
+        "set/person99/e.png": photo(5),
+        "loose.png": photo(6),
+    }
+    cmyk = {"set/person02/f.jpg": encoded(Image.fromarray(pixels(7)).convert("CMYK"), "JPEG")}
+    write_zip(tmp_path / "source" / "set.zip", people(8) | bad | cmyk)
+    faces = prepare(tmp_path, params("folder", "set.zip"))
+    facts = info(faces)
+    assert reasons(faces) == {
+        "set/person00/a.jpg": "not an image",
+        "set/person00/b.png": "too small",
+        "set/person01/c.png": "grey",
+        "set/person01/d.jpg": "unreadable",
+        "set/person99/e.png": "too few images",
+        "loose.png": "no identity",
+    }
+    assert facts["rejected"] == {"grey": 1, "no identity": 1, "not an image": 1, "too small": 1, "unreadable": 1}
+    assert facts["dropped"] == {"too few images": 1}
+    assert facts["converted"] == {"CMYK": 1}
+    assert sum(facts["images"].values()) + 6 == facts["found"] == 31
+    assert "set/person02/f.jpg" in set(manifest(faces)["source_file"])
+
+
+def test_a_person_left_with_one_usable_photo_is_cut_out_of_the_arrays(tmp_path: Path) -> None:
+    members = people(15)
+    for person, numbers in (("person00", "02"), ("person04", "01"), ("person08", "012")):
+        members |= {f"set/{person}/{number}.png": b"damaged" for number in numbers}
+    write_zip(tmp_path / "source" / "set.zip", members)
+    faces = prepare(tmp_path, params("folder", "set.zip", validation=0.34, test=0.34))
+    table, hr, lr = manifest(faces), np.load(faces / "hr.npy"), np.load(faces / "lr.npy")
+    assert len(table) == len(hr) == len(lr) == 36
+    assert info(faces)["dropped"] == {"too few images": 2}
+    assert not set(table["identity"]) & {"person00", "person04", "person08"}
+    for row, file in enumerate(table["source_file"]):
+        seed = 100 * int(Path(file).parent.name[-2:]) + int(Path(file).stem)
+        assert np.array_equal(hr[row], pixels(seed)[8:40, 4:28])
+        assert np.array_equal(lr[row], downscale(hr[row]))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.lists(st.booleans(), max_size=6), max_size=6))
+def test_an_array_written_in_pieces_holds_what_was_kept(tmp_path_factory, groups: list[list[bool]]) -> None:
+    path = tmp_path_factory.getbasetemp() / "rows.npy"
+    random = np.random.default_rng(0)
+    kept: list[np.ndarray] = []
+    with prepare_faces._Rows(path, 3, 2) as rows:
+        for group in groups:
+            start = len(kept)
+            pictures = random.integers(0, 256, (len(group), 3, 2, 3), dtype=np.uint8)
+            for picture in pictures:
+                rows.append(picture)
+            if not all(group):
+                rows.keep(start, [start + index for index, keep in enumerate(group) if keep])
+            kept += [picture for picture, keep in zip(pictures, group, strict=True) if keep]
+    assert np.array_equal(np.load(path), np.array(kept, np.uint8).reshape(-1, 3, 2, 3))
+
+
+# --- splits and choices ----------------------------------------------------------------------------------------------
+
+
+def test_processes_do_not_change_a_byte(tmp_path: Path) -> None:
+    write_zip(tmp_path / "source" / "set.zip", {**people(10), "set/person03/1.png": b"damaged"})
+    alone = prepare(tmp_path, params("folder", "set.zip", workers=1), "alone")
+    together = prepare(tmp_path, params("folder", "set.zip", workers=2), "together")
+    assert tree_digest(alone) == tree_digest(together)
+
+
+def test_splits_share_no_person_and_follow_shares_and_seed(tmp_path: Path) -> None:
+    write_zip(tmp_path / "source" / "set.zip", people(30, 2))
+    shares: dict[str, Any] = {"validation": 0.2, "test": 0.3}
+    splits = {}
+    for seed in (0, 1):
+        faces = prepare(tmp_path, params("folder", "set.zip", seed=seed, **shares), f"faces{seed}")
+        table = manifest(faces)
+        assert info(faces)["identities"] == {"train": 15, "validation": 6, "test": 9}
+        assert len(table[["identity", "split"]].drop_duplicates()) == 30
+        splits[seed] = dict(zip(table["identity"], table["split"], strict=True))
+    assert splits[0] != splits[1]
+
+
+def test_the_fewest_people_for_three_splits_are_six(tmp_path: Path) -> None:
+    write_zip(tmp_path / "source" / "set.zip", people(6, 2))
+    assert info(prepare(tmp_path, params("folder", "set.zip")))["identities"] == {
+        "train": 2,
+        "validation": 2,
+        "test": 2,
+    }
+
+
+@pytest.mark.parametrize("source", ["celeba", "folder"])
+def test_max_identities_keeps_so_many_people_in_proportion(tmp_path: Path, source: str) -> None:
+    if source == "celeba":
+        rows = celeba_rows(2, 4) | {f"{900 + n:06}.png": (f"9{n // 2:02}", "0") for n in range(16)}
+        write_celeba(tmp_path / "source", rows)  # 12, 4 and 4 people
+        images = "img_align_celeba.zip"
+    else:
+        write_zip(tmp_path / "source" / "set.zip", people(20, 2))
+        images = "set.zip"
+    faces = prepare(tmp_path, params(source, images, max_identities=13, validation=0.2, test=0.2))
+    assert info(faces)["identities"] == {"train": 7, "validation": 3, "test": 3}
+    assert info(faces)["dropped"] == {"over max_identities": 14}
+    again = prepare(tmp_path, params(source, images, max_identities=13, validation=0.2, test=0.2, seed=1), "again")
+    assert set(manifest(again)["identity"]) != set(manifest(faces)["identity"])
+
+
+# --- pairs -----------------------------------------------------------------------------------------------------------
+
+
+def write_pairs(root: Path, rows: list[str], replaced: Mapping[str, bytes] | None = None) -> None:
+    """Targets t0.png ... and guides g0.png ... of 8 people with 2 targets each; `rows` are those of pairs.csv."""
+    files = {f"t{n}.png": photo(n) for n in range(16)} | {f"g{n}.png": photo(100 + n) for n in range(8)}
+    write_folder(root / "source" / "photos", files | dict(replaced or {}))
+    (root / "source" / "pairs.csv").write_text("\n".join(rows) + "\n")
+
+
+ROWS = ["identity,target,guide", *(f"p{n // 2},t{n}.png,g{n // 2}.png" for n in range(16))]
+
+
+def test_pairs_keep_their_own_guides(tmp_path: Path) -> None:
+    write_pairs(tmp_path, ROWS)
+    faces = prepare(tmp_path, params("pairs", "photos"))
+    table = manifest(faces)
+    assert info(faces)["guides"] == "fixed"
+    assert info(faces)["found"] == len(table) == 24
+    assert Faces(faces).fixed_guides
+    targets = table[table["is_target"]]
+    assert sorted(targets["source_file"]) == sorted(f"t{n}.png" for n in range(16))
+    for row in targets.to_dict("records"):
+        guide, other = table.iloc[row["guide_row"]], table.iloc[row["other_guide_row"]]
+        assert guide["source_file"] == f"g{int(row['source_file'][1:-4]) // 2}.png"
+        assert (guide["split"], guide["identity"]) == (row["split"], row["identity"])
+        assert other["source_file"].startswith("g")
+        assert other["split"] == row["split"]
+        assert other["identity"] != row["identity"]
+    assert (table.loc[~table["is_target"], ["guide_row", "other_guide_row"]] == -1).all(axis=None)
+
+
+def test_the_splits_of_the_list_are_kept(tmp_path: Path) -> None:
+    parts = ["train"] * 4 + ["validation"] * 2 + ["test"] * 2
+    write_pairs(tmp_path, [f"{row},{'split' if n == 0 else parts[(n - 1) // 2]}" for n, row in enumerate(ROWS)])
+    table = manifest(prepare(tmp_path, params("pairs", "photos")))
+    assert {(i, s) for i, s in zip(table["identity"], table["split"], strict=True)} == {
+        (f"p{n}", part) for n, part in enumerate(parts)
+    }
+
+
+def test_a_pair_goes_when_its_guide_or_its_target_goes(tmp_path: Path) -> None:
+    replaced = {
+        "g0.png": b"damaged",
+        "t2.png": b"damaged",
+        "t4.png": b"damaged",
+        "t5.png": b"damaged",
+        "t6.png": photo(103),
+    }
+    write_pairs(tmp_path, ROWS, replaced)
+    faces = prepare(tmp_path, params("pairs", "photos", validation=0.25, test=0.25))
+    assert reasons(faces) == {
+        "g0.png": "not an image",
+        "t0.png": "no usable guide",
+        "t1.png": "no usable guide",
+        "t2.png": "not an image",
+        "t4.png": "not an image",
+        "t5.png": "not an image",
+        "g2.png": "no usable target",
+        "t6.png": "guide is the target",
+    }
+    table, hr = manifest(faces), np.load(faces / "hr.npy")
+    assert len(table) == 24 - 8
+    for row, file in enumerate(table["source_file"]):
+        assert np.array_equal(hr[row], pixels(int(file[1:-4]) + (100 if file[0] == "g" else 0))[8:40, 4:28])
+
+
+def test_pairs_can_be_split_one_by_one_as_the_paper_did(tmp_path: Path) -> None:
+    write_pairs(tmp_path, ROWS)
+    faces = prepare(tmp_path, params("pairs", "photos", split_pairs_by="image", validation=0.25, test=0.25))
+    table = manifest(faces)
+    targets = table[table["is_target"]]
+    assert targets["split"].value_counts().to_dict() == {"train": 8, "validation": 4, "test": 4}
+    assert len(targets[["identity", "split"]].drop_duplicates()) > 8
+    guide = table.loc[targets["guide_row"]]
+    assert guide["split"].tolist() == targets["split"].tolist()
+    assert guide["identity"].tolist() == targets["identity"].tolist()
+    assert Faces(faces).identity_size.sum() == (table.groupby(["split", "identity"]).size() ** 2).sum()
+
+
+def test_a_listed_split_of_one_person_is_refused_unless_asked_for(tmp_path: Path) -> None:
+    parts = ["train", "test", *["train"] * 6, *["validation"] * 4, *["test"] * 4]
+    write_pairs(tmp_path, [f"{row},{'split' if n == 0 else parts[n - 1]}" for n, row in enumerate(ROWS)])
+    with pytest.raises(SourceError, match="p0 into two splits"):
+        prepare(tmp_path, params("pairs", "photos"))
+    faces = prepare(tmp_path, params("pairs", "photos", split_pairs_by="image"))
+    assert set(manifest(faces).query("identity == 'p0'")["split"]) == {"train", "test"}
+
+
+# --- what stops the stage --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("members", "prepare_params", "said"),
+    [
+        (people(1), {}, "too few people with 2 photos or more: 1, and 6 are the fewest"),
+        (people(9, 1), {}, "train 0, validation 0, test 0(.|\n)*too few images: 9 photos"),
+        (
+            people(9, 2),
+            {"crop": {"height": 64, "width": 64}},
+            r"train 0, validation 0, test 0(.|\n)*too small: 18 photos",
+        ),
+        (people(9, 2), {"validation": 0.0}, r"prepare_faces\.validation is 0"),
+        (people(9, 2), {"max_identities": 5}, r"prepare_faces\.max_identities is 5; 6 are the fewest"),
+    ],
+)
+def test_too_few_usable_people_stop_the_stage_with_the_numbers(
+    tmp_path: Path, members: dict[str, bytes], prepare_params: dict[str, Any], said: str
+) -> None:
+    write_zip(tmp_path / "source" / "set.zip", members)
+    with pytest.raises(DataError, match=said):
+        prepare(tmp_path, params("folder", "set.zip", **prepare_params))
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["raw"]
+
+
+def test_a_split_that_loses_its_people_while_decoding_stops_the_stage(tmp_path: Path) -> None:
+    rows = celeba_rows(people_per_split=2)
+    lost = {name: b"damaged" for name, (identity, _) in rows.items() if identity == "20"}
+    write_celeba(tmp_path / "source", rows, lost)
+    with pytest.raises(DataError, match=r"test 1\.(.|\n)*not an image: 3 photos, such as img_align_celeba/"):
+        prepare(tmp_path, params("celeba"))
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["raw"]
+
+
+def test_an_earlier_result_outlives_a_failure(tmp_path: Path) -> None:
+    write_zip(tmp_path / "source" / "set.zip", people(6))
+    faces = prepare(tmp_path, params("folder", "set.zip"))
+    before = tree_digest(faces)
+    with pytest.raises(DataError):
+        prepare(tmp_path, params("folder", "set.zip", validation=0.0))
+    assert tree_digest(faces) == before
+
+
+def test_photos_that_changed_since_they_were_fetched_stop_the_stage(tmp_path: Path) -> None:
+    write_zip(tmp_path / "source" / "set.zip", people(6))
+    faces = prepare(tmp_path, params("folder", "set.zip"))
+    write_zip(tmp_path / "source" / "set.zip", people(7))
+    where = {"source": tmp_path / "source", "raw": faces.parent / "raw", "out": faces}
+    with pytest.raises(SourceError, match="has changed since fetch_faces"):
+        prepare_faces.run(params("folder", "set.zip"), **where, recorder=NullRecorder())
+    shutil.rmtree(faces.parent / "raw")
+    with pytest.raises(DataError, match="run fetch_faces again"):
+        prepare_faces.run(params("folder", "set.zip"), **where, recorder=NullRecorder())
+
+
+def test_too_little_space_is_said_before_anything_is_decoded(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"GB free; 1,000,000,000,000 faces need 2,340,000\.0 GB"):
+        prepare_faces._check_space(tmp_path, 10**12, params("folder").prepare_faces)

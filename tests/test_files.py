@@ -1,0 +1,267 @@
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gwainet.files import file_digest, staged_directory, staged_file, tree_digest, write_json
+
+
+def listing(directory: Path) -> dict[str, str]:
+    """Every file and directory below, hidden ones too."""
+    return {
+        path.relative_to(directory).as_posix(): path.read_text() if path.is_file() else "directory"
+        for path in sorted(directory.rglob("*"))
+    }
+
+
+def write_old(target: Path) -> None:
+    (target / "inner").mkdir(parents=True)
+    (target / "old.txt").write_text("old")
+    (target / "inner" / "deep.txt").write_text("deep")
+
+
+# ---------------------------------------------------------------- directories
+
+
+def test_a_directory_appears_whole_and_only_at_the_end(tmp_path):
+    target = tmp_path / "made" / "on the way" / "out"
+    with staged_directory(target) as partial:
+        (partial / "a.txt").write_text("a")
+        assert not target.exists()
+        assert partial.parent == target.parent  # one file system: the rename is one step
+        assert partial.name.startswith(".")
+    assert listing(target.parent) == {"out": "directory", "out/a.txt": "a"}
+
+
+def test_a_directory_replaces_the_earlier_one_with_nothing_of_it_left(tmp_path):
+    target = tmp_path / "out"
+    write_old(target)
+    with staged_directory(target) as partial:
+        (partial / "new.txt").write_text("new")
+        assert (target / "old.txt").read_text() == "old"
+    assert listing(tmp_path) == {"out": "directory", "out/new.txt": "new"}
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_failed_directory_leaves_nothing_behind_and_the_earlier_one_whole(tmp_path, error, earlier):
+    target = tmp_path / "out"
+    if earlier:
+        write_old(target)
+    before = listing(tmp_path)
+    with pytest.raises(error), staged_directory(target) as partial:
+        (partial / "half.txt").write_text("half")
+        raise error
+    assert listing(tmp_path) == before
+
+
+def test_an_error_between_the_two_renames_puts_the_earlier_directory_back(tmp_path):
+    target = tmp_path / "out"
+    write_old(target)
+    before = listing(tmp_path)
+    with pytest.raises(FileNotFoundError), staged_directory(target) as partial:
+        partial.rename(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").rmdir()
+    assert listing(tmp_path) == before
+
+
+def test_a_directory_takes_the_place_of_a_file_and_of_a_link_without_touching_what_the_link_shows(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with staged_directory(tmp_path / "file") as partial:
+        (partial / "new.txt").write_text("new")
+    assert (tmp_path / "file" / "new.txt").is_file()
+    elsewhere = tmp_path / "elsewhere"
+    write_old(elsewhere)
+    for name, aim in (("link", elsewhere), ("dangling", tmp_path / "nowhere")):
+        (tmp_path / name).symlink_to(aim)
+        with staged_directory(tmp_path / name) as partial:
+            (partial / "new.txt").write_text("new")
+        assert not (tmp_path / name).is_symlink()
+        assert listing(tmp_path / name) == {"new.txt": "new"}
+    assert (elsewhere / "inner" / "deep.txt").read_text() == "deep"
+
+
+def test_read_only_files_as_dvc_links_them_are_replaced(tmp_path):
+    target = tmp_path / "out"
+    write_old(target)
+    (target / "old.txt").chmod(0o444)
+    with staged_directory(target) as partial:
+        (partial / "new.txt").write_text("new")
+    assert listing(tmp_path) == {"out": "directory", "out/new.txt": "new"}
+
+
+# ---------------------------------------------------------------- files
+
+
+def test_a_file_appears_whole_and_only_at_the_end(tmp_path):
+    target = tmp_path / "made" / "out.txt"
+    with staged_file(target) as partial:
+        partial.write_text("new")
+        assert not target.exists()
+    assert listing(target.parent) == {"out.txt": "new"}
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_failed_file_leaves_nothing_behind_and_the_earlier_one_whole(tmp_path, error, earlier):
+    target = tmp_path / "out.txt"
+    if earlier:
+        target.write_text("old")
+    before = listing(tmp_path)
+    with pytest.raises(error), staged_file(target) as partial:
+        partial.write_text("half")
+        raise error
+    assert listing(tmp_path) == before
+
+
+def test_a_block_that_writes_nothing_is_an_error_and_keeps_the_earlier_file(tmp_path):
+    target = tmp_path / "out.txt"
+    target.write_text("old")
+    with pytest.raises(FileNotFoundError), staged_file(target):
+        pass
+    assert listing(tmp_path) == {"out.txt": "old"}
+
+
+def test_a_file_written_over_a_link_leaves_what_the_link_shows(tmp_path):
+    (tmp_path / "cache").write_text("old")
+    (tmp_path / "out.txt").symlink_to(tmp_path / "cache")
+    with staged_file(tmp_path / "out.txt") as partial:
+        partial.write_text("new")
+    assert (tmp_path / "cache").read_text() == "old"
+    assert listing(tmp_path) == {"cache": "old", "out.txt": "new"}
+
+
+def test_json_is_the_same_bytes_for_the_same_value(tmp_path):
+    write_json(tmp_path / "a.json", {"b": 1, "a": [0.1, None, "é"]})
+    write_json(tmp_path / "b.json", {"a": [0.1, None, "é"], "b": 1})
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    assert (tmp_path / "a.json").read_bytes().endswith(b"}\n")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), object()])
+def test_json_that_no_one_could_read_is_refused_and_the_earlier_file_stays(tmp_path, value):
+    write_json(tmp_path / "a.json", 1)
+    with pytest.raises((ValueError, TypeError)):
+        write_json(tmp_path / "a.json", {"a": [1, value]})
+    assert listing(tmp_path) == {"a.json": "1\n"}
+
+
+# ---------------------------------------------------------------- killed processes
+
+# `KILL_AT` counts calls that change the file system: the process is killed by the system just before that one
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from gwainet.files import staged_directory, staged_file
+target, kind, kill_at = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+changes = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree"}
+calls = 0
+def audit(event, arguments):
+    global calls
+    if event in changes and "out" in str(arguments) and not (event == "open" and arguments[1] in ("r", None)):
+        if calls == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        calls += 1
+sys.addaudithook(audit)
+if kind == "directory":
+    with staged_directory(target) as partial:
+        (partial / "new.txt").write_text("new")
+        (partial / "newer.txt").write_text("newer")
+else:
+    with staged_file(target) as partial:
+        partial.write_text("new")
+os._exit(0)
+"""
+
+
+def killed(target: Path, kind: str, kill_at: int) -> int:
+    return subprocess.run([sys.executable, "-c", KILLED, str(target), kind, str(kill_at)], check=False).returncode
+
+
+def test_a_directory_is_old_or_new_but_never_half_whenever_the_process_is_killed(tmp_path):
+    old = {"inner": "directory", "inner/deep.txt": "deep", "old.txt": "old"}
+    new = {"new.txt": "new", "newer.txt": "newer"}
+    seen = []
+    for kill_at in range(30):
+        target = tmp_path / str(kill_at) / "out"
+        write_old(target)
+        code = killed(target, "directory", kill_at)
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+        # between the two renames the whole earlier directory waits under another name
+        found = listing(target) if target.exists() else listing(target.with_name(".out.previous"))
+        assert found in (old, new), f"killed before change {kill_at}"
+        seen.append(found == new)
+        if not seen[-1]:  # a next run that fails leaves the old whole, too
+            with pytest.raises(ValueError, match="again"), staged_directory(target):
+                raise ValueError("again")
+            assert listing(target) == old
+            assert os.listdir(target.parent) == ["out"]
+        with staged_directory(target) as partial:
+            (partial / "third.txt").write_text("third")
+        assert listing(target.parent) == {"out": "directory", "out/third.txt": "third"}
+    assert code == 0
+    assert seen == sorted(seen)
+    assert False in seen
+    assert True in seen
+
+
+def test_a_file_is_old_or_new_but_never_half_whenever_the_process_is_killed(tmp_path):
+    target = tmp_path / "out.txt"
+    for kill_at in range(10):
+        target.write_text("old")
+        code = killed(target, "file", kill_at)
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+        assert target.read_text() == "old"
+        with staged_file(target) as partial:
+            assert not partial.exists()  # a leftover cannot be appended to
+            partial.write_text("third")
+        assert listing(tmp_path) == {"out.txt": "third"}
+    assert code == 0
+    assert kill_at >= 2
+    assert target.read_text() == "new"
+
+
+# ---------------------------------------------------------------- digests
+
+
+def test_a_file_digest_is_sha_256_of_the_bytes(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert file_digest(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    big = os.urandom(3_000_001)
+    (tmp_path / "b").write_bytes(big)
+    assert file_digest(tmp_path / "b") == hashlib.sha256(big).hexdigest()
+    assert tree_digest(tmp_path / "b") == file_digest(tmp_path / "b")
+
+
+def test_a_tree_digest_feels_bytes_names_and_places_but_not_times_order_or_where_the_tree_lies(tmp_path):
+    def tree(name: str, files: dict[str, str]) -> str:
+        for path, text in files.items():
+            file = tmp_path / name / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        return tree_digest(tmp_path / name)
+
+    files = {"a.txt": "1", "sub/b.txt": "2"}
+    digest = tree("one", files)
+    assert tree("two", dict(reversed(files.items()))) == digest
+    os.utime(tmp_path / "two" / "a.txt", (1, 1))
+    assert tree_digest(tmp_path / "two") == digest
+    changed = [
+        {"a.txt": "1", "sub/b.txt": "3"},
+        {"a.txt": "2", "sub/b.txt": "1"},
+        {"a.txt": "1", "sub/c.txt": "2"},
+        {"a.txt": "1", "b.txt": "2"},
+        {"a.txt": "1"},
+        {**files, "c.txt": ""},
+        {**files, ".hidden": "1"},
+    ]
+    digests = {tree(f"changed {number}", other) for number, other in enumerate(changed)}
+    assert len(digests | {digest}) == len(changed) + 1

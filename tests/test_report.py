@@ -1,0 +1,151 @@
+import base64
+import json
+import re
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gwainet.report import Face, counts_chart, data_uri, faces_page, histogram
+
+
+def expectation(name: str, result: str, **more: Any) -> dict[str, Any]:
+    held = {"group": "Pictures", "says": f"{name} must hold.", "why": "It matters.", "checked": 12, "offending": 0}
+    return {"name": name, "result": result, "examples": [], **held, **more}
+
+
+def validation(*expectations: dict[str, Any], statistics: bool = True) -> dict[str, Any]:
+    states = [item["result"] for item in expectations]
+    return {
+        "profile": "demo",
+        "passed": set(states) == {"held"},
+        "counts": {state: states.count(state) for state in ("held", "failed", "not checked")},
+        "expectations": list(expectations),
+        "source": "folder",
+        "height": 48,
+        "width": 40,
+        "images": {"train": 1234, "validation": 8, "test": 8},
+        "identities": {"train": 300, "validation": 2, "test": 2},
+        "found": 1253,
+        "rejected": {"not a picture": 3},
+        "dropped": {},
+        "digest": "d" * 64,
+        "source_digest": "e" * 64,
+        "statistics": {
+            "means": [{"file": "hr.npy", "channel": "red", "recorded": 0.5, "recomputed": None}],
+            "mean_brightness": 101.26,
+            "brightness": {"counts": [0, 3, 1, 0], "edges": [0.0, 64.0, 128.0, 192.0, 256.0]},
+            "images_per_identity": {"2": 3, "4": 1},
+        }
+        if statistics
+        else None,
+    }
+
+
+FACE = Face(
+    "Ann <script>alert(1)</script>",
+    "row 3",
+    (("low resolution", np.full((6, 5, 3), 90, np.uint8)), ("crop", np.full((48, 40, 3), 120, np.uint8))),
+)
+FAILED = expectation(
+    "not_black", "failed", offending=7, examples=[{"row": 3, "identity": "Ann & Bo <b>", "source_file": None}]
+)
+
+
+def text_of(page: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", re.sub(r"<style>.*?</style>", "", page, flags=re.S)))
+
+
+def test_a_page_loads_nothing_and_runs_nothing():
+    page = faces_page(validation(expectation("sizes", "held"), FAILED), [FACE], {"not_black": [FACE]})
+    targets = re.findall(r'(?:src|href|action|data|poster)="([^"]*)"', page)
+    assert targets
+    assert all(target.startswith(("data:", "#")) for target in targets)
+    assert not re.search(r"https?:|@import|url\(|<script|<iframe|<object", page)
+    assert "default-src 'none'" in page
+
+
+def test_a_page_suits_phones_and_dark_screens():
+    page = faces_page(validation(expectation("sizes", "held")))
+    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in page
+    assert "@media (prefers-color-scheme: dark)" in page
+    assert "@media (max-width: 640px)" in page
+
+
+def test_a_kept_contract_is_told_in_one_line():
+    text = text_of(faces_page(validation(expectation("sizes", "held"), expectation("means", "held"))))
+    assert "The contract holds All 2 expectations hold." in text
+    assert "sizes must hold. It matters. sizes Holds 12 checked" in text
+    assert "1,234 images of 300 people" in text
+    assert "not a picture 3" in text
+
+
+def test_a_broken_contract_shows_the_offenders():
+    page = faces_page(validation(expectation("sizes", "held"), FAILED), [], {"not_black": [FACE]})
+    text = text_of(page)
+    assert "The contract does not hold 1 of 2 expectations failed. Every later stage is stopped." in text
+    assert "7 offend of 12 checked" in text
+    assert "Ann &amp; Bo &lt;b&gt;" in text
+    assert "missing" in text
+    assert "and 6 more" in text
+    assert page.count('src="data:image/png') == 2
+
+
+def test_rules_that_could_not_be_checked_are_counted():
+    page = faces_page(validation(FAILED, expectation("means", "not checked"), statistics=False))
+    text = text_of(page)
+    assert "1 of 2 expectations failed, 1 could not be checked because the files do not fit together." in text
+    assert "Distributions" not in text
+
+
+def test_what_names_say_is_text_and_never_markup():
+    page = faces_page(validation(expectation("sizes", "held")), [FACE])
+    assert "<script>" not in page
+    assert "Ann &lt;script&gt;" in page
+
+
+def test_the_same_content_gives_the_same_bytes():
+    content = validation(FAILED, expectation("means", "held"))
+    again = json.loads(json.dumps(content))
+    assert faces_page(content, [FACE], {"not_black": [FACE]}) == faces_page(again, [FACE], {"not_black": [FACE]})
+
+
+@pytest.mark.parametrize(("shape", "size"), [((48, 40, 3), (40, 48)), ((320, 160, 3), (80, 160))])
+def test_pictures_are_embedded_and_large_ones_scaled_down(shape, size):
+    picture = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    head, data = data_uri(picture).split(",")
+    assert head == "data:image/png;base64"
+    image = Image.open(BytesIO(base64.b64decode(data)))
+    assert image.size == size
+    if image.size == shape[1::-1]:
+        assert np.array_equal(np.asarray(image), picture)
+
+
+def test_bars_are_as_high_as_their_counts():
+    chart = histogram([0, 3, 1, 0], [0, 64, 128, 192, 256], "images", "mean brightness")
+    assert chart.highest == 3
+    assert [bar.height for bar in chart.bars] == [0, 150, 50, 0]
+    assert all(bar.y + bar.height == chart.height for bar in chart.bars)
+    assert chart.bars[1].says == "3 images with mean brightness 64 to 128"
+    assert [label for _, label in chart.ticks] == ["0", "64", "128", "192", "256"]
+
+
+def test_numbers_without_a_count_have_an_empty_bar():
+    chart = counts_chart({2: 3, 4: 1}, "people", "images")
+    assert [bar.says for bar in chart.bars] == [
+        "3 people with 2 images",
+        "0 people with 3 images",
+        "1 people with 4 images",
+    ]
+    assert [label for _, label in chart.ticks] == ["2", "3", "4"]
+
+
+def test_a_wide_range_of_numbers_shares_bars_and_loses_no_count():
+    counts = {number: number % 7 for number in range(2, 531)}
+    chart = counts_chart(counts, "people", "images")
+    assert len(chart.bars) <= 32
+    assert len(chart.ticks) <= 8
+    assert sum(int(bar.says.split()[0]) for bar in chart.bars) == sum(counts.values())
+    assert all(bar.x >= 0 and bar.x + bar.width <= chart.width for bar in chart.bars)
