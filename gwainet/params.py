@@ -130,8 +130,8 @@ class Networks(Section):
     zero_flow: bool = Field(False, description="start Wnet from zero flow; not the paper's, helps short trainings (N7)")
     encoder_gain: Literal["glorot", "he"] = Field(
         "glorot",
-        description="initial weights of the downscaling blocks: `he` keeps the guide's signal alive through their ReLUs; "
-        "not the paper's, helps short trainings (N7)",
+        description="initial weights of the downscaling blocks: `he` keeps the guide's signal alive through their "
+        "ReLUs; not the paper's, helps short trainings (N7)",
     )
     critic_width: Positive = Field(64, description="feature maps of Cnet's first convolution; doubled at each of 4")
     inet_width: Positive = Field(64, description="feature maps of Inet's first group")

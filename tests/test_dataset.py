@@ -9,13 +9,13 @@ import torch
 from PIL import Image
 from scipy.stats import chisquare
 
-from gwainet.dataset import Batch, Faces, open_checked
+from gwainet.dataset import Batch, Faces, Split, open_checked
 from gwainet.errors import ContractError, DataError
 from gwainet.files import write_json
 from tests.faces import write_faces
 
 CPU = torch.device("cpu")
-SPLITS = ("train", "validation", "test")
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,9 @@ def test_an_identity_that_is_in_two_splits_is_not_one_run_of_guides(copy):
     manifest = pd.read_parquet(copy / "manifest.parquet")
     edge = int((manifest["split"] == "train").sum())  # the last of train and the first of validation are one person
     for column in ("identity", "identity_index"):
-        manifest.loc[edge : edge + 3, column] = manifest.loc[edge - 1, column]
+        values = manifest[column].tolist()
+        values[edge : edge + 4] = [values[edge - 1]] * 4
+        manifest[column] = values
     manifest.to_parquet(copy / "manifest.parquet")
     faces = Faces(copy)
     rows = np.tile(np.arange(edge - 4, edge + 4), 100)
@@ -309,7 +311,7 @@ def test_a_person_with_one_image_is_a_data_error_where_guides_are_drawn(copy):
     manifest = pd.read_parquet(copy / "manifest.parquet")
     manifest.loc[0, "identity_index"] = 99
     manifest.to_parquet(copy / "manifest.parquet")
-    with pytest.raises(DataError, match="row 0 .* no other image"):
+    with pytest.raises(DataError, match=r"row 0 .* no other image"):
         Faces(copy)
     info = json.loads((copy / "faces.json").read_text())
     write_json(copy / "faces.json", {**info, "guides": "fixed"})

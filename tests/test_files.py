@@ -53,7 +53,7 @@ def test_a_failed_directory_leaves_nothing_behind_and_the_earlier_one_whole(tmp_
     if earlier:
         write_old(target)
     before = listing(tmp_path)
-    with pytest.raises(error), staged_directory(target) as partial:
+    with pytest.raises(error), staged_directory(target) as partial:  # noqa: PT012
         (partial / "half.txt").write_text("half")
         raise error
     assert listing(tmp_path) == before
@@ -112,7 +112,7 @@ def test_a_failed_file_leaves_nothing_behind_and_the_earlier_one_whole(tmp_path,
     if earlier:
         target.write_text("old")
     before = listing(tmp_path)
-    with pytest.raises(error), staged_file(target) as partial:
+    with pytest.raises(error), staged_file(target) as partial:  # noqa: PT012
         partial.write_text("half")
         raise error
     assert listing(tmp_path) == before
@@ -201,7 +201,7 @@ def test_a_directory_is_old_or_new_but_never_half_whenever_the_process_is_killed
             with pytest.raises(ValueError, match="again"), staged_directory(target):
                 raise ValueError("again")
             assert listing(target) == old
-            assert os.listdir(target.parent) == ["out"]
+            assert [path.name for path in target.parent.iterdir()] == ["out"]
         with staged_directory(target) as partial:
             (partial / "third.txt").write_text("third")
         assert listing(target.parent) == {"out": "directory", "out/third.txt": "third"}

@@ -1,5 +1,4 @@
 import json
-import os
 import re
 import signal
 import subprocess
@@ -31,7 +30,7 @@ def call(monkeypatch):
 
 @pytest.fixture
 def params_file(tmp_path) -> Path:
-    path = tmp_path / "params.yaml"
+    path = Path(tmp_path) / "params.yaml"
     path.write_text("profile: demo\nbase: {networks: {width: 8}}\nprofiles: {demo: {}, lfw: {networks: {width: 9}}}\n")
     return path
 
@@ -125,7 +124,7 @@ def test_a_params_error_prints_one_message_with_exit_code_1_and_no_traceback(cal
     assert "unknown param `networks.widht`; known here: " in result.stderr
     assert "Traceback" not in result.output
     assert result.stdout == ""
-    assert os.listdir(tmp_path) == ["params.yaml"]  # nothing was begun
+    assert list(tmp_path.iterdir()) == [params_file]  # nothing was begun
 
 
 def test_an_error_of_the_program_keeps_its_traceback(call, params_file, monkeypatch):
@@ -165,13 +164,13 @@ app(args=[])
 def test_a_stage_that_is_ended_leaves_nothing_behind_and_exits_with_130(tmp_path, number):
     process = subprocess.Popen([sys.executable, "-c", STAGE, str(tmp_path)], stderr=subprocess.PIPE, text=True)
     try:
-        until = time.monotonic() + 30
-        while not (tmp_path / ".raw.partial").exists() and time.monotonic() < until:
+        until = time.monotonic() + 120
+        while not (tmp_path / ".raw.partial").exists() and process.poll() is None and time.monotonic() < until:
             time.sleep(0.02)
-        assert process.poll() is None
+        assert process.poll() is None, process.communicate()
         assert (tmp_path / ".raw.partial").exists()
         process.send_signal(number)
-        _, error = process.communicate(timeout=30)
+        _, error = process.communicate(timeout=120)
     finally:
         process.kill()
     assert process.returncode == 130

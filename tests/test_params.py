@@ -232,7 +232,7 @@ def test_all_mistakes_of_a_profile_are_told_at_once(load):
 
 
 def test_a_mistake_in_the_base_is_found_though_every_profile_replaces_it(load):
-    profiles = {"demo": {"networks": {"width": 8}}, "lfw": {"networks": {"width": 9}}}
+    profiles: dict[str, Any] = {"demo": {"networks": {"width": 8}}, "lfw": {"networks": {"width": 9}}}
     assert "networks.width = 'x'" in message(load, {"networks": {"width": "x"}}, profiles)
     part = {"epochs": 1.0, "learning_rate": 1e-4}
     profiles = {"demo": {"train_adversarial": {"schedule": [part]}}}
@@ -473,7 +473,7 @@ def test_both_recipes_have_the_papers_optimiser_critic_and_networks(real, profil
     networks = params.networks  # Sec. 3.2, Table 2
     assert (networks.width, networks.blocks_per_group, networks.warp_blocks, networks.critic_width) == (64, 4, 8, 64)
     assert (networks.inet_width, networks.inet_features, networks.inet_layout) == (64, 4096, "vgg16")
-    assert (networks.sampler, networks.zero_flow) == ("paper", False)
+    assert (networks.sampler, networks.zero_flow, networks.encoder_gain) == ("paper", False, "glorot")
 
 
 def test_the_data_sets_are_those_of_section_4_1(real):

@@ -539,6 +539,8 @@ def _report(profile: str, facts: Mapping[str, Any], out: Path, recorder: Recorde
         f"{split} {facts['images'][split]:,} of {facts['identities'][split]:,} people" for split in SPLITS
     )
     say(f"prepare_faces: {counts}")
-    for group, note in (("rejected", f" (listed in {out / 'rejected.csv'})"), ("dropped", ""), ("converted", " to RGB")):
+    for group in ("rejected", "dropped", "converted"):
         if facts[group]:
-            say(f"{group}: " + ", ".join(f"{reason} {count:,}" for reason, count in facts[group].items()) + note)
+            say(f"{group}: " + ", ".join(f"{reason} {count:,}" for reason, count in facts[group].items()))
+    if facts["rejected"] or facts["dropped"]:
+        say(f"each is listed in {out / 'rejected.csv'}")

@@ -1,0 +1,130 @@
+"""The loop: steps, the best weights, patience, resuming."""
+
+import pytest
+import torch
+from PIL import Image
+
+from gwainet.errors import GwainetError
+from gwainet.recorder import NullRecorder
+from gwainet.training.checkpoint import Checkpoints
+from gwainet.training.loop import Plan, fit
+
+CPU = torch.device("cpu")
+
+
+class Kept(NullRecorder):
+    """Keeps the numbers that were recorded."""
+
+    def __init__(self):
+        self.rows = []
+
+    def metrics(self, values, step=0):
+        self.rows.append((step, dict(values)))
+
+
+class Quadratic:
+    """Pulls one weight towards 3 with Adam; the validation number peaks at step `peak`."""
+
+    def __init__(self, peak=10**9, die_at=None, nan_at=None):
+        self.model = torch.nn.Linear(1, 1, bias=False)
+        torch.nn.init.zeros_(self.model.weight)
+        self.modules = {"model": self.model}
+        self.optimisers = {"model": torch.optim.Adam(self.model.parameters(), lr=0.1)}
+        self.peak, self.die_at, self.nan_at, self.steps = peak, die_at, nan_at, []
+        self.weights = {0: 0.0}
+
+    def step(self, step):
+        if step == self.die_at:
+            raise KeyboardInterrupt
+        self.steps.append(step)
+        loss = (self.model.weight - 3).square().sum()
+        self.optimisers["model"].zero_grad()
+        loss.backward()
+        self.optimisers["model"].step()
+        self.weights[step + 1] = self.model.weight.item()
+        return {"loss": loss * (float("nan") if step == self.nan_at else 1)}
+
+    def validate(self):
+        assert not self.model.training
+        return {"score": -abs(max(self.weights) - self.peak)}
+
+    def samples(self):
+        return Image.new("RGB", (4, 4))
+
+
+def checkpoints(tmp_path):
+    return Checkpoints(tmp_path, "stage", {})
+
+
+def test_all_steps_run_once_and_the_last_weights_stay(tmp_path):
+    phase = Quadratic()
+    outcome = fit(phase, Plan("x", 7, validate_every=3), checkpoints(tmp_path), NullRecorder(), CPU)
+    assert phase.steps == list(range(7))
+    assert [row["step"] for row in outcome.validations] == [0, 3, 6, 7]
+    assert phase.model.weight.item() == phase.weights[7]
+    assert outcome.kept_step == outcome.steps == 7
+    assert phase.model.training
+
+
+def test_the_best_validated_weights_are_kept(tmp_path):
+    phase = Quadratic(peak=6)
+    outcome = fit(phase, Plan("x", 12, validate_every=3, best="score"), checkpoints(tmp_path), NullRecorder(), CPU)
+    assert outcome.kept_step == 6
+    assert phase.model.weight.item() == phase.weights[6]
+    assert outcome.validation == {"score": 0}
+
+
+def test_training_stops_after_patience_validations_without_a_new_best(tmp_path):
+    phase = Quadratic(peak=4)
+    plan = Plan("x", 100, validate_every=2, best="score", patience=3)
+    outcome = fit(phase, plan, checkpoints(tmp_path), NullRecorder(), CPU)
+    assert outcome.steps == 4 + 3 * 2
+    assert phase.model.weight.item() == phase.weights[4]
+
+
+def test_a_tie_keeps_the_earlier_weights(tmp_path):
+    phase = Quadratic()
+    phase.validate = lambda: {"score": 1.0}
+    outcome = fit(phase, Plan("x", 4, validate_every=2, best="score"), checkpoints(tmp_path), NullRecorder(), CPU)
+    assert outcome.kept_step == 0
+    assert phase.model.weight.item() == 0.0
+
+
+@pytest.mark.parametrize("best", [None, "score"])
+def test_an_interrupted_training_continues_to_the_same_weights_and_curves(tmp_path, best):
+    plan = Plan("x", 20, validate_every=4, best=best, checkpoint_seconds=0.0)
+    whole, whole_recorder = Quadratic(peak=8), Kept()
+    expected = fit(whole, plan, checkpoints(tmp_path / "a"), whole_recorder, CPU)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(Quadratic(peak=8, die_at=13), plan, checkpoints(tmp_path / "b"), NullRecorder(), CPU)
+    again, again_recorder = Quadratic(peak=8), Kept()
+    again.weights |= {13: 0.0}  # the fake score looks at the steps made
+    outcome = fit(again, plan, checkpoints(tmp_path / "b"), again_recorder, CPU)
+
+    assert again.steps == list(range(13, 20))
+    assert torch.equal(again.model.weight, whole.model.weight)
+    assert outcome.curves == expected.curves
+    assert outcome.validations == expected.validations
+    assert sorted(again_recorder.rows, key=str) == sorted(whole_recorder.rows, key=str)
+
+
+def test_a_phase_of_no_steps_leaves_its_weights_and_writes_readable_tables(tmp_path):
+    phase = Quadratic()
+    outcome = fit(phase, Plan("x", 0, validate_every=3), checkpoints(tmp_path), NullRecorder(), CPU)
+    assert phase.steps == []
+    assert phase.model.weight.item() == 0.0
+    assert list(outcome.tables()[0].columns) == ["step"]
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_name_and_step(tmp_path):
+    with pytest.raises(GwainetError, match="loss is not finite at step 6"):
+        fit(Quadratic(nan_at=5), Plan("x", 20, validate_every=50), checkpoints(tmp_path), NullRecorder(), CPU)
+
+
+def test_curves_of_long_trainings_are_means_over_blocks(tmp_path):
+    phase = Quadratic()
+    outcome = fit(phase, Plan("x", 1000, validate_every=5000), checkpoints(tmp_path), NullRecorder(), CPU)
+    assert [row["step"] for row in outcome.curves] == list(range(2, 1001, 2))
+    first = sum((phase.weights[step] - 3) ** 2 for step in (0, 1)) / 2
+    assert outcome.curves[0]["loss"] == pytest.approx(first, rel=1e-5)

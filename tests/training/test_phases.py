@@ -1,0 +1,176 @@
+"""The phases: who learns, who stays as it is, what is measured."""
+
+import numpy as np
+import pytest
+import torch
+
+from gwainet.dataset import Faces
+from gwainet.metrics import psnr
+from gwainet.nets.inet import PairHead
+from gwainet.nets.model import build_cnet, build_generator, build_inet, build_wnet
+from gwainet.params import Networks, PretrainInet, PretrainWnet, SchedulePart, TrainAdversarial, TrainPsnr
+from gwainet.training.phases import (
+    AdversarialPhase,
+    IdentityPhase,
+    PsnrPhase,
+    WarpPhase,
+    adam,
+    mean_psnr,
+    schedule_steps,
+    steps_of,
+    validation_rows,
+)
+from tests.faces import write_faces
+
+CPU = torch.device("cpu")
+SMALL = Networks(width=4, blocks_per_group=1, warp_blocks=1, critic_width=2, inet_width=1, inet_features=8)
+
+
+@pytest.fixture(scope="module", name="faces")
+def _faces(tmp_path_factory):
+    return Faces(write_faces(tmp_path_factory.mktemp("faces") / "faces", identities=10, images=3))
+
+
+def weights(module):
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def changed(module, before):
+    return {name for name, tensor in module.state_dict().items() if not torch.equal(tensor, before[name])}
+
+
+def adversarial(faces, with_inet=True, **settings):
+    generator = build_generator(SMALL, faces.means, guided=True, seed=0)
+    critic = build_cnet(SMALL, faces.height, faces.width, seed=0)
+    inet = build_inet(SMALL, faces.height, faces.width, seed=0).eval().requires_grad_(False) if with_inet else None
+    return AdversarialPhase(generator, critic, inet, faces, TrainAdversarial(**settings), CPU)
+
+
+def test_adam_has_the_settings_of_section_4_2_in_each_phase():
+    module = [torch.nn.Parameter(torch.zeros(1))]
+    for settings, betas in ((TrainPsnr(), (0.9, 0.999)), (TrainAdversarial(), (0.5, 0.9))):
+        group = adam(module, settings, 1e-4).param_groups[0]
+        assert (group["betas"], group["eps"], group["lr"]) == (betas, 1e-8, 1e-4)
+
+
+def test_the_warp_phase_compares_guide_and_truth_in_minus_1_to_1(faces):
+    networks = SMALL.model_copy(update={"zero_flow": True})
+    phase = WarpPhase(build_wnet(networks, 0), "paper", faces, PretrainWnet(batch_size=4), CPU)
+    batch = phase.batches.batch(0, CPU)
+    guide = (batch.i_gi + torch.tensor(faces.means.hr).view(1, 3, 1, 1)) * 2 - 1
+    expected = (guide - batch.i_gt).abs().mean().item()  # zero flow: the warped guide is the guide
+    assert phase.step(0)["warp"].item() == pytest.approx(expected, rel=1e-4)
+    values = WarpPhase(build_wnet(networks, 0), "paper", faces, PretrainWnet(), CPU).validate()
+    assert values["psnr_warped"] == pytest.approx(values["psnr_guide"], abs=0.05)
+
+
+def test_the_psnr_phase_trains_warper_and_generator_and_lowers_the_loss(faces):
+    generator = build_generator(SMALL, faces.means, guided=True, seed=0)
+    phase = PsnrPhase(generator, faces, TrainPsnr(batch_size=4, learning_rate=2e-3), CPU)
+    before = weights(generator)
+    losses = [phase.step(step)["content"].item() for step in range(40)]
+    assert {name.split(".")[0] for name in changed(generator, before)} == {"wnet", "gnet"}
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+
+def test_critic_updates_leave_the_generator_and_generator_updates_leave_critic_and_inet(faces):
+    phase = adversarial(faces)
+    generator, critic, inet = weights(phase.generator), weights(phase.critic), weights(phase.inet)
+    phase.critic_step(0)
+    assert changed(phase.critic, critic)
+    assert not changed(phase.generator, generator)
+    critic = weights(phase.critic)
+    phase.generator_step(0)
+    assert {name.split(".")[0] for name in changed(phase.generator, generator)} == {"wnet", "gnet"}
+    assert not changed(phase.critic, critic)
+    assert not changed(phase.inet, inet)
+    assert all(parameter.requires_grad for parameter in phase.critic.parameters())
+
+
+def test_a_step_makes_five_critic_updates_on_fresh_batches_and_one_of_the_generator(faces):
+    phase = adversarial(faces, batch_size=2)
+    seen = []
+    original = phase.critic_batches.batch
+    phase.critic_batches.batch = lambda step, device: seen.append(step) or original(step, device)
+    phase.step(0)
+    phase.step(1)
+    assert seen == list(range(10))
+
+
+@pytest.mark.parametrize("part", ["adversarial", "identity"])
+def test_adversarial_and_identity_losses_reach_warper_and_generator(faces, part):
+    """With the content loss alone removed, the other two still move both networks (L4)."""
+    phase = adversarial(faces)
+    batch = phase.batches.batch(0, CPU)
+    i_sr = phase.generator(batch.i_lr, batch.i_lru, batch.i_gi).i_sr
+    loss = -phase.critic(i_sr).mean() if part == "adversarial" else phase.inet(i_sr).square().mean()
+    loss.backward()
+    for network in (phase.generator.wnet, phase.generator.gnet.srnet, phase.generator.gnet.gfenet):
+        assert sum(p.grad.abs().sum().item() for p in network.parameters() if p.grad is not None) > 0
+
+
+def test_lambda_id_weighs_the_identity_loss_and_gwanet_has_none(faces):
+    with_inet = adversarial(faces, batch_size=2, lambda_id=0.5, lambda_adv=0.25).generator_step(0)
+    total = with_inet["content"] + 0.25 * with_inet["adversarial"] + 0.5 * with_inet["identity"]
+    assert with_inet["total"].item() == pytest.approx(total.item(), rel=1e-6)
+    without = adversarial(faces, with_inet=False, batch_size=2).generator_step(0)
+    assert without["identity"].item() == 0
+    assert with_inet["identity"].item() > 0
+
+
+def test_the_schedule_changes_the_learning_rate_at_the_parts_border(faces):
+    schedule = (SchedulePart(epochs=0.5, learning_rate=1e-3), SchedulePart(epochs=0.25, learning_rate=1e-5))
+    phase = adversarial(faces, schedule=schedule, batch_size=2, critic_updates=1)
+    targets = len(phase.batches.targets)
+    border, end = round(0.5 * targets / 2), round(0.75 * targets / 2)
+    assert phase.parts == [(border, 1e-3), (end, 1e-5)]
+    phase.step(border - 1)
+    assert phase.optimisers["generator"].param_groups[0]["lr"] == 1e-3
+    phase.step(border)
+    assert {o.param_groups[0]["lr"] for o in phase.optimisers.values()} == {1e-5}
+    with pytest.raises(ValueError, match="behind the schedule"):
+        phase.step(end)
+
+
+def test_steps_follow_the_papers_epochs():
+    assert steps_of(1.25, 162_734, 4) == 50_854
+    assert steps_of(12.0, 18_000, 8) == 27_000
+    assert steps_of(0.0, 100, 4) == 0
+    assert steps_of(0.001, 100, 4) == 1
+    settings = TrainAdversarial(
+        schedule=(SchedulePart(epochs=4.0, learning_rate=1e-4), SchedulePart(epochs=2.0, learning_rate=5e-5))
+    )
+    assert schedule_steps(settings, 162_734) == [(162_734, 1e-4), (244_101, 5e-5)]
+
+
+def test_inet_learns_to_tell_people_apart(faces):
+    inet, head = build_inet(SMALL, faces.height, faces.width, seed=0), PairHead(8)
+    phase = IdentityPhase(inet, head, faces, PretrainInet(batch_size=8, learning_rate=3e-3), CPU)
+    torch.manual_seed(0)
+    losses = [phase.step(step)["pair"].item() for step in range(60)]
+    assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:10])
+    assert phase.validate()["auc"] > 0.9
+
+
+def test_the_auc_is_one_for_a_perfect_and_zero_for_an_inverted_judge(faces):
+    inet, head = build_inet(SMALL, faces.height, faces.width, seed=0), PairHead(8)
+    phase = IdentityPhase(inet, head, faces, PretrainInet(), CPU)
+    identity = torch.from_numpy(faces.identity)
+    for sign in (1.0, -1.0):
+        phase._logits = lambda a, b, sign=sign: sign * (identity[a] == identity[b]).float()
+        assert phase.validate()["auc"] == (1.0 if sign > 0 else 0.0)
+
+
+def test_mean_psnr_is_the_mean_of_the_images_values(faces):
+    generator = build_generator(SMALL, faces.means, guided=False, seed=0)
+    rows = faces.targets("validation")
+    made = generator.super_resolve(faces.lr[rows]).sr
+    expected = np.mean([psnr(a, b) for a, b in zip(made, faces.hr[rows], strict=True)])
+    assert mean_psnr(generator, faces, rows) == pytest.approx(expected)
+
+
+def test_validation_faces_are_spread_over_the_identities(faces):
+    rows = validation_rows(faces, TrainPsnr(validation_faces=2))
+    assert len(rows) == 2
+    assert len(set(faces.identity[rows])) == 2
+    assert len(validation_rows(faces, TrainPsnr(validation_faces=1000))) == len(faces.targets("validation"))

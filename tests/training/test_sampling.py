@@ -1,0 +1,88 @@
+"""Batches are a pure function of (seed, step)."""
+
+import numpy as np
+import pytest
+import torch
+
+from gwainet.dataset import Faces
+from gwainet.training.sampling import BatchSampler, PairSampler, draw_partners
+from tests.faces import write_faces
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module", name="faces")
+def _faces(tmp_path_factory):
+    return Faces(write_faces(tmp_path_factory.mktemp("faces") / "faces", identities=10, images=3))
+
+
+def test_an_epoch_shows_every_training_target_once(faces):
+    sampler = BatchSampler(faces, 3, seed=0, stream="generator")
+    count = len(sampler.targets)
+    seen = np.concatenate([sampler.rows(step) for step in range(count)])  # three epochs, batches across their borders
+    for epoch in range(3):
+        assert np.array_equal(np.sort(seen[epoch * count : (epoch + 1) * count]), sampler.targets)
+    assert not np.array_equal(seen[:count], seen[count : 2 * count])
+
+
+def test_a_step_gives_the_same_batch_whatever_came_before(faces):
+    used = BatchSampler(faces, 4, seed=3, stream="generator", horizontal_flip=True)
+    for step in range(7):
+        used.batch(step, CPU)
+    fresh = BatchSampler(faces, 4, seed=3, stream="generator", horizontal_flip=True)
+    first, second = used.batch(7, CPU), fresh.batch(7, CPU)
+    for name in ("i_lr", "i_lru", "i_gi", "i_gt"):
+        assert torch.equal(getattr(first, name), getattr(second, name))
+
+
+def test_seeds_and_streams_draw_other_batches(faces):
+    rows = {
+        name: np.concatenate([BatchSampler(faces, 4, seed, stream).rows(step) for step in range(4)])
+        for name, seed, stream in (("a", 0, "generator"), ("b", 1, "generator"), ("c", 0, "critic"))
+    }
+    assert not np.array_equal(rows["a"], rows["b"])
+    assert not np.array_equal(rows["a"], rows["c"])
+
+
+def test_epsilon_is_uniform_and_one_a_sample(faces):
+    sampler = BatchSampler(faces, 500, seed=0, stream="critic")
+    epsilon = sampler.epsilon(0, CPU)
+    assert epsilon.shape == (500, 1, 1, 1)
+    assert epsilon.min() >= 0
+    assert epsilon.max() < 1
+    assert epsilon.mean().item() == pytest.approx(0.5, abs=0.05)
+
+
+def test_flipping_mirrors_target_and_guide_independently(faces):
+    plain = BatchSampler(faces, 64, seed=0, stream="generator").batch(0, CPU)
+    flipped = BatchSampler(faces, 64, seed=0, stream="generator", horizontal_flip=True).batch(0, CPU)
+    outcomes = set()
+    for i in range(64):
+        target = torch.equal(flipped.i_gt[i], plain.i_gt[i].flip(-1))
+        guide = torch.equal(flipped.i_gi[i], plain.i_gi[i].flip(-1))
+        assert target or torch.equal(flipped.i_gt[i], plain.i_gt[i])
+        assert torch.equal(flipped.i_lr[i], plain.i_lr[i].flip(-1) if target else plain.i_lr[i])
+        outcomes.add((target, guide))
+    assert len(outcomes) == 4
+
+
+def test_half_of_the_pairs_show_one_person_and_the_other_half_two(faces):
+    sampler = PairSampler(faces, 8, seed=0)
+    for step in range(5):
+        first, second, same = sampler.rows(step)
+        assert same.sum() == 4
+        assert np.array_equal(faces.identity[first] == faces.identity[second], same == 1)
+        assert (first != second).all()
+        assert (faces.manifest["split"].to_numpy()[second] == "train").all()
+
+
+def test_partners_of_other_people_are_uniform_over_the_splits_other_photos(faces):
+    validation = faces.targets("validation")
+    start, end = int(validation[0]), int(validation[-1]) + 1
+    row = np.repeat(validation[:1], 4000)
+    partners, same = draw_partners(faces, row, start, end, np.random.default_rng(0))
+    drawn, counts = np.unique(partners[same == 0], return_counts=True)
+    others = [r for r in range(start, end) if faces.identity[r] != faces.identity[row[0]]]
+    assert np.array_equal(drawn, others)
+    expected = 2000 / len(others)
+    assert ((counts - expected) ** 2 / expected).sum() < 3 * len(others)
