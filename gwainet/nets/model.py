@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from gwainet.errors import CheckpointError
@@ -210,10 +210,20 @@ class Metadata:
 
 
 def save_weights(path: Path, module: nn.Module, metadata: Metadata) -> None:
-    """Write a module's parameters and what they belong to, in one piece."""
+    """Write a module's parameters and what they belong to, in one piece; the same weights make the same bytes."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     with staged_file(path) as partial:
-        save_file(tensors, partial, metadata.to_strings())
+        partial.write_bytes(_in_order(save(tensors, metadata.to_strings())))
+
+
+def _in_order(content: bytes) -> bytes:
+    """A safetensors file with its metadata sorted: the library writes them in an order that changes at every call."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the tensors begin at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + content[start:]
 
 
 def read_weights(path: Path, kind: str) -> tuple[dict[str, Tensor], Metadata]:

@@ -70,7 +70,7 @@ STAGES: dict[str, Stage] = {
             {"source": "data/source/{profile}", "raw": "data/{profile}/raw"},
             _FACES,
         ),
-        Stage("check_faces", ("check_faces",), {"faces": _FACES}, "reports/{profile}/check_faces"),
+        Stage("check_faces", ("prepare_faces", "check_faces"), {"faces": _FACES}, "reports/{profile}/check_faces"),
         Stage("pretrain_inet", ("networks", "pretrain_inet"), {"faces": _FACES, "passed": _PASSED}, _INET),
         Stage("pretrain_wnet", ("networks", "pretrain_wnet"), {"faces": _FACES, "passed": _PASSED}, _WNET),
         Stage(
