@@ -234,3 +234,31 @@ def test_params_diff_rebuilds_the_params_by_set(call):
                 place = place.setdefault(step, {})
             place[last] = json.loads(json.dumps(value))
         assert check_params(rebuilt) == load_params(path, profile)
+
+
+# ---------------------------------------------------------------- where to look
+
+
+def test_where_names_what_was_made_and_what_was_not(call, params_file, tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    grid = tmp_path / "reports" / "demo" / "benchmark" / "grid.png"
+    grid.parent.mkdir(parents=True)
+    grid.touch()
+    text = call("where", "--params", params_file, "--root", tmp_path).output
+    assert f"pictures: {grid}\n" in text
+    assert f"benchmark: not made yet ({grid.with_name('benchmark.json')})\n" in text
+    assert "make ui" in text
+
+
+def test_ui_without_runs_says_how_to_make_them(call, tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    result = call("ui", "--root", tmp_path)
+    assert result.exit_code == 1
+    assert "there are no runs yet: `make repro` makes them" in plain(result.stderr)
+
+
+def test_ui_for_runs_on_a_server_names_its_page(call, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.org")
+    result = call("ui", "--root", tmp_path)
+    assert result.exit_code == 1
+    assert "https://mlflow.example.org" in plain(result.stderr)

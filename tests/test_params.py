@@ -326,9 +326,9 @@ def test_a_file_that_is_absent_a_directory_or_not_text_says_what_to_do(tmp_path)
 def test_params_cannot_be_changed_after_they_were_checked():
     params = Params(profile="x")
     with pytest.raises(ValueError, match="frozen"):
-        params.networks.width = 3  # type: ignore[misc]
+        params.networks.width = 3
     with pytest.raises(ValueError, match="frozen"):
-        params.profile = "y"  # type: ignore[misc]
+        params.profile = "y"
 
 
 def test_empty_sections_of_the_file_are_allowed(tmp_path):
