@@ -2,9 +2,9 @@
 
     python examples/super_resolve.py weights.safetensors low.png --guide photo.jpg --output sr.png
 
-The low-resolution picture must be what training saw: a face framed like the training faces, 8 times smaller (the demo's:
-18x21). With `--downscale` it is a full-size photo, and made smaller first; `--crop` cuts the box that training used out
-of full-size photos: `--crop 25 17 168 144` for the demo's people and CelebA.
+The low-resolution picture must be what training saw: a face framed like the training faces, 8 times smaller (18x21 for
+the demo). With `--downscale` it is a full-size photo, and made smaller first; `--crop` cuts the box that training used
+out of full-size photos: `--crop 25 17 168 144` for the demo's people and CelebA.
 
 The weights file says what network it belongs to, so nothing else is needed. BAnet's weights take no guide.
 """

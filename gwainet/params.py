@@ -133,6 +133,11 @@ class Networks(Section):
         description="initial weights of the downscaling blocks: `he` keeps the guide's signal alive through their "
         "ReLUs; not the paper's, helps short trainings (N7)",
     )
+    zero_fusion: bool = Field(
+        False,
+        description="start SRnet without the guide: the fusions' weights of GFEnet's features are 0, so that GFEnet is "
+        "not silenced before SRnet has learned anything; not the paper's, helps short trainings (N7)",
+    )
     critic_width: Positive = Field(64, description="feature maps of Cnet's first convolution; doubled at each of 4")
     inet_width: Positive = Field(64, description="feature maps of Inet's first group")
     inet_features: Positive = Field(4096, description="length of Inet's embedding and of its hidden layers")
@@ -146,9 +151,14 @@ class Training(Section):
     beta1: Fraction = Field(0.9, description="of Adam (Sec. 4.2: 0.9, and 0.5 whenever lambda_adv is not 0)")
     beta2: Fraction = Field(0.999, description="of Adam (Sec. 4.2: 0.999, and 0.9 whenever lambda_adv is not 0)")
     epsilon: PositiveFloat = Field(1e-8, description="of Adam (Sec. 4.2)")
-    horizontal_flip: bool = Field(False, description="flip target and guide independently, half of the time (D10)")
     validate_every: Positive = Field(1000, description="steps between validations")
     validation_faces: Positive = Field(512, description="at most so many validation faces are used while training")
+
+
+class GuidedTraining(Training):
+    """Training on targets with guides."""
+
+    horizontal_flip: bool = Field(False, description="flip target and guide independently, half of the time (D10)")
 
 
 class SteadyTraining(Training):
@@ -164,18 +174,23 @@ class PretrainInet(SteadyTraining):
     batch_size: Positive = 8
 
 
-class PretrainWnet(SteadyTraining):
+class PretrainWnet(SteadyTraining, GuidedTraining):
     """Warper alone, L1 between warped guide and ground truth (Sec. 4.2: 1.25 epochs, batch 4)."""
 
     epochs: NotNegativeFloat = Field(1.25, description="passes over the training split; 0 writes untrained weights")
     batch_size: Positive = 4
 
 
-class TrainPsnr(SteadyTraining):
+class TrainPsnr(SteadyTraining, GuidedTraining):
     """Wnet and Gnet with L_content alone until the validation PSNR reaches its peak (Sec. 4.2: batch 16 or 48)."""
 
     epochs: NotNegativeFloat = Field(20.0, description="the most passes over the training split")
     patience: Positive = Field(10, description="stop after so many validations without a new best (L11)")
+    wnet_learning_rate_factor: PositiveFloat = Field(
+        1.0,
+        description="Wnet's learning rate over the others'; below 1 it is not the paper's: at the high learning rates "
+        "of short trainings Wnet would soon look outside the guide, from where no gradient leads back",
+    )
     batch_size: Positive = 16
 
 
@@ -186,7 +201,7 @@ class SchedulePart(Section):
     learning_rate: PositiveFloat
 
 
-class TrainAdversarial(Training):
+class TrainAdversarial(GuidedTraining):
     """Eqs. 8 and 9 in turn (Sec. 4.2); each part of `schedule` has its learning rate."""
 
     schedule: tuple[SchedulePart, ...] = Field(

@@ -1,4 +1,5 @@
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,12 @@ SCRIPT = Path(__file__).parents[1] / "examples" / "super_resolve.py"
 NETWORKS = Networks(width=4, blocks_per_group=1, warp_blocks=1)
 MEANS = Means(lr=(0.5, 0.4, 0.3), hr=(0.5, 0.4, 0.3))
 HEIGHT, WIDTH = 24, 16
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
 
 
 @pytest.fixture
@@ -54,12 +61,13 @@ def expected(folder: Path, weights: str) -> Uint8:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     generator = load_generator(folder / f"{weights}.safetensors", device)
     guide = read(folder / "guide.png")[None] if generator.guided else None
-    return generator.super_resolve(read(folder / "low.png")[None], guide).sr[0]
+    picture: Uint8 = generator.super_resolve(read(folder / "low.png")[None], guide).sr[0]
+    return picture
 
 
 def test_the_script_writes_the_models_own_picture(folder: Path) -> None:
     command = [sys.executable, str(SCRIPT), "guided.safetensors", "low.png", "--guide", "guide.png"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, env=ONE_THREAD, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "sr.png: 16x24 from 2x3" in done.stdout
     # threads of another process may add in another order: a level at most
@@ -68,7 +76,7 @@ def test_the_script_writes_the_models_own_picture(folder: Path) -> None:
 
 def test_a_mistake_is_one_line_and_no_traceback(folder: Path) -> None:
     command = [sys.executable, str(SCRIPT), "absent.safetensors", "low.png"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, env=ONE_THREAD, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "absent.safetensors does not exist" in done.stderr
     assert "Traceback" not in done.stderr

@@ -103,7 +103,12 @@ class PsnrPhase:
         self.batches = BatchSampler(faces, settings.batch_size, settings.seed, "generator", settings.horizontal_flip)
         self.rows = validation_rows(faces, settings)
         self.modules: dict[str, nn.Module] = {"generator": generator}
-        optimiser = adam(generator.parameters(), settings, settings.learning_rate)
+        optimiser = adam(generator.gnet.parameters(), settings, settings.learning_rate)
+        if generator.wnet is not None:
+            factor = settings.wnet_learning_rate_factor
+            optimiser.add_param_group(
+                {"params": list(generator.wnet.parameters()), "lr": settings.learning_rate * factor}
+            )
         self.optimisers: dict[str, torch.optim.Optimizer] = {"generator": optimiser}
 
     def step(self, step: int) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from gwainet.dataset import Faces
+from gwainet.errors import CheckpointError
 from gwainet.files import file_digest, write_json
 from gwainet.params import Params
 from gwainet.recorder import Recorder
@@ -28,6 +29,9 @@ class Session:
         inputs: weights files it starts from or uses.
         work: directory of checkpoints.
         recorder: where numbers and pictures go.
+
+    Raises:
+        CheckpointError: one of `inputs` is missing.
     """
 
     def __init__(
@@ -40,6 +44,9 @@ class Session:
         work: Path,
         recorder: Recorder,
     ) -> None:
+        for path in inputs.values():
+            if not path.is_file():
+                raise CheckpointError(f"{path} does not exist: run the stage that writes it")
         self.params, self.faces, self.recorder = params, faces, recorder
         self.device: torch.device = choose_device(params.runtime)
         recorder.params(device_facts(self.device))

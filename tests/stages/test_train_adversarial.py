@@ -1,0 +1,164 @@
+"""Stage `train_adversarial`: the generator with critic and identity loss."""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from gwainet.errors import CheckpointError, ContractError
+from gwainet.files import write_json
+from gwainet.nets.model import Metadata, build_cnet, load_generator, load_into, read_weights
+from tests.training_params import Curves, Interrupting, Project, content, metrics
+
+STAGE, PSNR = "train_adversarial", "train_psnr"
+CPU = torch.device("cpu")
+STEPS = 6  # 0.75 epochs of 15 faces in batches of 2
+VARIANTS = ("gwainet", "gwanet", "banet")
+
+
+@pytest.fixture
+def started(project: Project) -> Project:
+    """A project with all that this stage starts from, untrained."""
+    for stage, variant in (("pretrain_inet", None), ("pretrain_wnet", None), (PSNR, "guided"), (PSNR, "banet")):
+        project.run(stage, variant, epochs=0.0)
+    return project
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_files_of_the_formats_are_written_and_the_weights_say_what_they_are(started: Project, variant):
+    out = started.run(STAGE, variant)
+    faces, guided, networks = started.faces, variant != "banet", started.params(STAGE).networks
+    files = {"weights.safetensors", "metrics.json", "curves.csv", "validation.csv", "samples.png"}
+    assert set(content(out)) == files | {"critic.safetensors"}
+    expected = Metadata("generator", networks, faces.means, faces.height, faces.width, guided)
+    assert read_weights(out / "weights.safetensors", "generator")[1] == expected
+    generator = load_generator(out / "weights.safetensors", CPU)
+    rows = faces.targets("test")[:1]
+    assert generator.super_resolve(faces.lr[rows], faces.hr[rows]).sr.shape == (1, faces.height, faces.width, 3)
+    tensors, metadata = read_weights(out / "critic.safetensors", "critic")
+    assert (metadata.kind, metadata.height, metadata.width) == ("critic", faces.height, faces.width)
+    critic = build_cnet(networks, faces.height, faces.width, seed=0)
+    fresh = {name: tensor.clone() for name, tensor in critic.state_dict().items()}
+    load_into(critic, tensors, out)
+    assert all(not torch.equal(tensors[name], fresh[name]) for name in fresh if name.endswith("weight"))
+    assert metrics(out).keys() == {"psnr", "steps", "kept_step", "critic_updates"}
+    assert (metrics(out)["steps"], metrics(out)["critic_updates"]) == (STEPS, 2 * STEPS)
+    curves, validations = pd.read_csv(out / "curves.csv"), pd.read_csv(out / "validation.csv")
+    losses = {"critic", "wasserstein", "penalty", "total", "content", "adversarial", "identity"}
+    assert set(curves.columns) == {"step"} | losses
+    assert (curves["identity"].abs().max() > 0) == (variant == "gwainet")
+    assert validations["step"].tolist() == [0, 4, STEPS]
+    with Image.open(out / "samples.png") as picture:
+        assert picture.width > (5 if guided else 3) * faces.width
+
+
+def weights(directory: Path) -> dict[str, torch.Tensor]:
+    return read_weights(directory / "weights.safetensors", "generator")[0]
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize(("variant", "start"), [("gwainet", "guided"), ("gwanet", "guided"), ("banet", "banet")])
+def test_an_empty_schedule_leaves_the_weights_of_the_psnr_phase(started: Project, variant, start):
+    out = started.run(STAGE, variant, schedule=[])
+    assert same(weights(out), weights(started.paths(PSNR, start)["out"]))
+    assert metrics(out) == {"steps": 0, "kept_step": 0, "critic_updates": 0}
+
+
+def test_the_identity_loss_makes_gwainet_another_network_than_gwanet(started: Project):
+    gwainet, gwanet = weights(started.run(STAGE, "gwainet")), weights(started.run(STAGE, "gwanet"))
+    assert gwainet.keys() == gwanet.keys()
+    assert not same(gwainet, gwanet)
+
+
+def test_without_lambda_id_gwainet_is_gwanet(started: Project):
+    assert same(
+        weights(started.run(STAGE, "gwainet", lambda_id=0.0)), weights(started.run(STAGE, "gwanet", lambda_id=0.0))
+    )
+
+
+@pytest.mark.parametrize("variant", ["gwanet", "banet"])
+def test_the_variants_without_an_identity_loss_do_not_read_inet(started: Project, variant):
+    with_inet = content(started.run(STAGE, variant, out="with"))
+    shutil.rmtree(started.paths(STAGE, variant)["inet"])
+    assert content(started.run(STAGE, variant, out="without")) == with_inet
+
+
+def test_gwainet_without_inet_is_refused_and_nothing_is_written(started: Project):
+    shutil.rmtree(started.paths(STAGE, "gwainet")["inet"])
+    with pytest.raises(CheckpointError, match=r"pretrain_inet/weights\.safetensors does not exist"):
+        started.run(STAGE, "gwainet")
+    assert not started.paths(STAGE, "gwainet")["out"].exists()
+    assert started.checkpoints == []
+
+
+def test_inet_of_another_training_makes_other_weights(started: Project):
+    first = weights(started.run(STAGE, "gwainet", out="first"))
+    started.run("pretrain_inet", epochs=0.0, seed=5)
+    assert not same(first, weights(started.run(STAGE, "gwainet", out="second")))
+
+
+def test_the_same_seed_writes_the_same_bytes_and_another_seed_other_weights(started: Project):
+    first = content(started.run(STAGE, "gwainet", out="first"))
+    second = content(started.run(STAGE, "gwainet", out="second"))
+    other = content(started.run(STAGE, "gwainet", out="other", seed=1))
+    assert first == second
+    assert other["weights.safetensors"] != first["weights.safetensors"]
+
+
+def test_faces_that_were_not_checked_are_refused_and_nothing_is_written(started: Project):
+    paths = started.paths(STAGE, "gwainet")
+    paths["passed"].unlink()
+    with pytest.raises(ContractError, match="run check_faces first"):
+        started.run(STAGE, "gwainet")
+    assert not paths["out"].exists()
+    assert started.checkpoints == []
+
+
+def test_faces_that_changed_since_their_check_are_refused_and_an_earlier_result_stays(started: Project):
+    paths = started.paths(STAGE, "gwainet")
+    before = content(started.run(STAGE, "gwainet"))
+    write_json(paths["passed"], {"format": 1, "digest": "of other faces", "expectations": 1})
+    with pytest.raises(ContractError, match="run check_faces again"):
+        started.run(STAGE, "gwainet")
+    assert content(paths["out"]) == before
+
+
+@pytest.mark.parametrize("step", [1, 2, 5])  # before the first checkpoint, before and after a validation (step 4)
+def test_an_interrupted_training_continues_to_the_bytes_of_an_uninterrupted_one(started: Project, capsys, step):
+    whole = content(started.run(STAGE, "gwainet", out="whole"))
+    with pytest.raises(KeyboardInterrupt):
+        started.run(STAGE, "gwainet", recorder=Interrupting(step))
+    assert not started.paths(STAGE, "gwainet")["out"].exists()
+    assert len(started.checkpoints) == (step > 1)
+    capsys.readouterr()
+    out = started.run(STAGE, "gwainet")
+    said = " ".join(capsys.readouterr().err.split())
+    assert (f"resumed at step {step - 1} of" in said) == (step > 1)
+    assert content(out) == whole
+    assert started.checkpoints == []
+
+
+def test_a_checkpoint_of_other_params_is_not_continued(started: Project):
+    with pytest.raises(KeyboardInterrupt):
+        started.run(STAGE, "gwainet", recorder=Interrupting(3))
+    other = content(started.run(STAGE, "gwainet", out="resumed", seed=1))
+    assert other == content(started.run(STAGE, "gwainet", out="fresh", seed=1))
+    assert len(started.checkpoints) == 1  # the interrupted one still waits for its own params
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_losses_on_cuda_are_those_of_the_cpu(started: Project):
+    cpu, cuda = Curves(), Curves()
+    started.run(STAGE, "gwainet", recorder=cpu, out="cpu")
+    started.run(STAGE, "gwainet", recorder=cuda, out="cuda", runtime={"device": "cuda"})
+    assert cpu.steps.keys() == cuda.steps.keys()
+    for step, losses in cpu.steps.items():
+        # convolutions sum in another order, on some devices with TF32's 10 bits; the updates carry that on
+        assert cuda.steps[step] == pytest.approx(losses, rel=2e-2, abs=2e-2), step
