@@ -20,7 +20,7 @@ from gwainet.files import staged_file
 from gwainet.images import Uint8
 from gwainet.nets.blocks import Downscale8x, initialise
 from gwainet.nets.cnet import Cnet
-from gwainet.nets.gnet import Gnet, SRnet
+from gwainet.nets.gnet import Gnet
 from gwainet.nets.inet import Inet
 from gwainet.nets.wnet import Wnet, warp
 from gwainet.params import SCALE, Networks
@@ -118,26 +118,26 @@ def check_pictures(low: Uint8, guide: Uint8 | None, guided: bool) -> None:
 def build_generator(networks: Networks, means: Means, guided: bool, seed: int) -> Generator:
     """A generator with fresh weights (N7), the same for the same seed."""
     generator = Generator(networks, means, guided)
-    _initialise_generator(generator, networks, seed)
+    _initialise_warper(generator, networks, seed)
+    if networks.zero_fusion:
+        for fusion in generator.gnet.srnet.fusions:
+            nn.init.zeros_(fusion.get_parameter("weight")[:, networks.width :])  # the guide's half (N4)
     return generator
 
 
 def build_wnet(networks: Networks, seed: int) -> Wnet:
     """A warper with fresh weights (N7)."""
     wnet = Wnet(networks.width, networks.warp_blocks)
-    _initialise_generator(wnet, networks, seed)
+    _initialise_warper(wnet, networks, seed)
     return wnet
 
 
-def _initialise_generator(module: nn.Module, networks: Networks, seed: int) -> None:
-    """Glorot everywhere (N7), then what `zero_flow`, `zero_fusion` and `encoder_gain` change (not the paper's)."""
+def _initialise_warper(module: nn.Module, networks: Networks, seed: int) -> None:
+    """Glorot everywhere (N7), then what `zero_flow` and `encoder_gain` change (not the paper's)."""
     initialise(module, torch.Generator().manual_seed(seed))
     for part in module.modules():
         if isinstance(part, Wnet) and networks.zero_flow:
             nn.init.zeros_(part.conv_flow.weight)  # start from the guide as it is
-        if isinstance(part, SRnet) and networks.zero_fusion:
-            for fusion in part.fusions:
-                nn.init.zeros_(fusion.get_parameter("weight")[:, networks.width :])  # the guide's half (N4)
         if isinstance(part, Downscale8x) and networks.encoder_gain == "he":
             for layer in part:
                 if isinstance(layer, nn.Conv2d):

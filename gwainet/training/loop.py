@@ -104,8 +104,10 @@ def fit(phase: Phase, plan: Plan, checkpoints: Checkpoints, recorder: Recorder, 
         _validate(phase, 0, outcome, recorder)
         if plan.best:
             best_state = _copy(phase.modules)
+    # a training that was killed after its patience had ended, before its stage wrote anything, is not continued
+    last = done if _out_of_patience(plan, outcome) else plan.steps
     with progress(plan.description, plan.steps, "steps", done) as ticker:
-        for step in range(done, plan.steps):
+        for step in range(done, last):
             for name, value in phase.step(step).items():
                 sums[name] = sums.get(name, 0) + value.detach()
             summed += 1

@@ -128,3 +128,12 @@ def test_curves_of_long_trainings_are_means_over_blocks(tmp_path):
     assert [row["step"] for row in outcome.curves] == list(range(2, 1001, 2))
     first = sum((phase.weights[step] - 3) ** 2 for step in (0, 1)) / 2
     assert outcome.curves[0]["loss"] == pytest.approx(first, rel=1e-5)
+
+
+def test_a_training_killed_after_its_patience_ended_is_not_continued(tmp_path):
+    plan = Plan("x", 100, validate_every=2, best="score", patience=3, checkpoint_seconds=0.0)
+    first = fit(Quadratic(peak=4), plan, checkpoints(tmp_path), NullRecorder(), CPU)
+    again = Quadratic(peak=4)
+    outcome = fit(again, plan, checkpoints(tmp_path), NullRecorder(), CPU)  # its stage did not finish: nothing removed
+    assert again.steps == []
+    assert outcome.steps == first.steps == 10
