@@ -32,7 +32,8 @@ def test_the_pipeline_ends_with_a_registered_model_that_super_resolves_and_knows
     version = client.get_model_version_by_alias("tiny-faces", "challenger")
     faces = Faces(root / "data" / "tiny" / "faces")
     assert version.tags["gwainet.data_digest"] == faces.digest
-    mlflow.set_tracking_uri(f"sqlite:///{root / 'mlflow.db'}")
+    # not set_tracking_uri, which would outlive this test
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root / 'mlflow.db'}")
     row = faces.targets("test")[:1]
     model = mlflow.pyfunc.load_model("models:/tiny-faces@challenger")
     picture = model.predict({"lr": np.array(faces.lr[row]), "guide": np.array(faces.hr[faces.guide_row[row]])})["sr"]

@@ -139,7 +139,9 @@ def test_an_error_of_the_program_keeps_its_traceback(call, params_file, monkeypa
 
 # a stage with the command line's own handling, without the tracking server
 STAGE = """
-import sys
+import signal, sys
+# a shell's background job ignores Ctrl-C from the start
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 import typer
 from gwainet.__main__ import user_errors

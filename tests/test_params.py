@@ -465,12 +465,16 @@ def test_both_recipes_have_the_papers_optimiser_critic_and_networks(real, profil
     params = real[profile]
     for stage in (params.pretrain_inet, params.pretrain_wnet, params.train_psnr):
         assert (stage.beta1, stage.beta2, stage.epsilon) == (0.9, 0.999, 1e-8)
-        assert not stage.horizontal_flip
     adversarial = params.train_adversarial
+    assert not params.pretrain_wnet.horizontal_flip
+    assert not params.train_psnr.horizontal_flip
     assert (adversarial.beta1, adversarial.beta2, adversarial.epsilon) == (0.5, 0.9, 1e-8)
     assert adversarial.critic_updates == 5
     assert not adversarial.horizontal_flip
+    assert params.train_psnr.wnet_learning_rate_factor == 1
     networks = params.networks  # Sec. 3.2, Table 2
+    assert not networks.zero_flow
+    assert not networks.zero_fusion
     assert (networks.width, networks.blocks_per_group, networks.warp_blocks, networks.critic_width) == (64, 4, 8, 64)
     assert (networks.inet_width, networks.inet_features, networks.inet_layout) == (64, 4096, "vgg16")
     assert (networks.sampler, networks.zero_flow, networks.encoder_gain) == ("paper", False, "glorot")
