@@ -12,10 +12,29 @@ import numpy.typing as npt
 from skimage.metrics import structural_similarity
 
 from gwainet.images import Uint8, downscale
+from gwainet.psnr import PSNR_CAP, decibels, psnr, same_shape
+
+__all__ = [
+    "CONVENTIONS",
+    "METRICS",
+    "PSNR_CAP",
+    "SMALLEST_SIDE",
+    "SSIM_WINDOW",
+    "UNITS",
+    "Y_CROP",
+    "Interval",
+    "all_metrics",
+    "bootstrap_interval",
+    "lr_psnr",
+    "luma",
+    "paired_difference",
+    "psnr",
+    "psnr_y",
+    "ssim",
+]
 
 Floats = npt.NDArray[np.float64]
 
-PSNR_CAP = 100.0  # dB
 Y_CROP = 8  # pixels
 SSIM_WINDOW = 11  # pixels
 SMALLEST_SIDE = 24  # pixels: the least multiple of 8 that leaves something inside the 8-pixel crop and SSIM's window
@@ -52,19 +71,6 @@ class Interval(NamedTuple):
     high: float
 
 
-def psnr(sr: Uint8, gt: Uint8) -> float:
-    """Peak signal-to-noise ratio on RGB, whole picture (M1).
-
-    Identical pictures have an infinite ratio, which neither a mean nor JSON can hold: no value exceeds `PSNR_CAP`.
-
-    Shapes: (H, W, 3), (H, W, 3) -> a number.
-    Units: dB, peak 255.
-    """
-    _same_shape(sr, gt)
-    difference = sr.astype(np.int32) - gt
-    return _decibels(float(np.square(difference).mean()))
-
-
 def psnr_y(sr: Uint8, gt: Uint8, crop: int = Y_CROP) -> float:
     """Peak signal-to-noise ratio on luma, without a border of `crop` pixels (M1).
 
@@ -74,12 +80,12 @@ def psnr_y(sr: Uint8, gt: Uint8, crop: int = Y_CROP) -> float:
     Raises:
         ValueError: the crop leaves nothing.
     """
-    _same_shape(sr, gt)
+    same_shape(sr, gt)
     if min(sr.shape[:2]) <= 2 * crop:
         raise ValueError(f"a crop of {crop} pixels leaves nothing of {sr.shape[0]} x {sr.shape[1]}")
     inside = slice(crop, -crop if crop else None)
     difference = luma(sr[inside, inside]) - luma(gt[inside, inside])
-    return _decibels(float(np.square(difference).mean()))
+    return decibels(float(np.square(difference).mean()))
 
 
 def luma(picture: Uint8) -> Floats:
@@ -98,7 +104,7 @@ def ssim(sr: Uint8, gt: Uint8) -> float:
     Raises:
         ValueError: a side is shorter than the window.
     """
-    _same_shape(sr, gt)
+    same_shape(sr, gt)
     if min(sr.shape[:2]) < SSIM_WINDOW:
         raise ValueError(f"SSIM needs {SSIM_WINDOW} pixels a side, not {sr.shape[0]} x {sr.shape[1]}")
     return float(
@@ -195,16 +201,3 @@ def _resamples(identities: int, samples: int, seed: int) -> Floats:
     counts = np.bincount(cells.ravel(), minlength=samples * identities).astype(np.float64)
     counts.setflags(write=False)
     return counts.reshape(samples, identities)
-
-
-def _decibels(mean_squared_error: float) -> float:
-    if mean_squared_error == 0:
-        return PSNR_CAP
-    return min(PSNR_CAP, float(10 * np.log10(255**2 / mean_squared_error)))
-
-
-def _same_shape(sr: Uint8, gt: Uint8) -> None:
-    if sr.shape != gt.shape or sr.ndim != 3 or sr.dtype != np.uint8 or gt.dtype != np.uint8:
-        raise ValueError(
-            f"two uint8 pictures (H, W, 3) of one size, not {sr.shape} {sr.dtype} and {gt.shape} {gt.dtype}"
-        )

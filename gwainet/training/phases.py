@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from gwainet import images, losses
 from gwainet.dataset import Faces, Rows
-from gwainet.metrics import psnr
 from gwainet.nets.cnet import Cnet
 from gwainet.nets.inet import Inet, PairHead
 from gwainet.nets.model import Generator
 from gwainet.nets.wnet import Sampler, Wnet, warp
 from gwainet.params import PretrainInet, PretrainWnet, TrainAdversarial, Training, TrainPsnr
+from gwainet.psnr import psnr
 from gwainet.tensors import column, to_tensor, to_uint8
 from gwainet.training.sampling import BatchSampler, PairSampler, draw_partners, generator_for
 

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from gwainet.dataset import Faces
-from gwainet.metrics import psnr
 from gwainet.nets.blocks import initialise
 from gwainet.nets.inet import PairHead
 from gwainet.nets.model import build_cnet, build_generator, build_inet, build_wnet
 from gwainet.params import Networks, PretrainInet, PretrainWnet, SchedulePart, TrainAdversarial, TrainPsnr
+from gwainet.psnr import psnr
 from gwainet.training.phases import (
     AdversarialPhase,
     IdentityPhase,
