@@ -1,12 +1,11 @@
 """Drawn people in CelebA's own layout: a zip of aligned photos, identities, partition."""
 
 import io
-import os
 import zipfile
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -16,6 +15,7 @@ from PIL import Image
 from gwainet.params import DrawnPeople
 from gwainet.people.photo import draw_photo
 from gwainet.progress import progress
+from gwainet.workers import cores, ordered_map
 
 IMAGES, IDENTITIES, PARTITION = "img_align_celeba.zip", "identity_CelebA.txt", "list_eval_partition.txt"
 TRAIN, VALIDATION, TEST = 0, 1, 2
@@ -69,16 +69,16 @@ def _jpegs(params: DrawnPeople, people: list[tuple[int, int]]) -> list[tuple[int
     return result
 
 
-def _draw(params: DrawnPeople, people: list[tuple[int, int]], workers: int) -> Iterator[list[tuple[int, list[bytes]]]]:
+def _draw(
+    params: DrawnPeople, people: list[tuple[int, int]], workers: int
+) -> Generator[list[tuple[int, list[bytes]]], None, None]:
     chunks = [people[start : start + CHUNK] for start in range(0, len(people), CHUNK)]
     if workers == 1:
         for chunk in chunks:
             yield _jpegs(params, chunk)
         return
-    # spawn: a forked child would inherit the threads' locks of torch or OpenCV
-    with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=get_context("spawn")) as pool:
-        for future in [pool.submit(_jpegs, params, chunk) for chunk in chunks]:
-            yield future.result()
+    with closing(ordered_map(partial(_jpegs, params), chunks, min(workers, len(chunks)))) as results:
+        yield from results
 
 
 def write_people(params: DrawnPeople, out: Path, workers: int = 0) -> Counts:
@@ -96,8 +96,9 @@ def write_people(params: DrawnPeople, out: Path, workers: int = 0) -> Counts:
     for identity, _ in layout.order:
         counts[identity] += 1
     drawn: dict[int, list[bytes]] = {}
-    with progress("Drawing people", len(layout.order), "photos") as ticker:
-        for batch in _draw(params, list(enumerate(counts)), workers or os.cpu_count() or 1):
+    drawing = _draw(params, list(enumerate(counts)), workers or cores())
+    with closing(drawing), progress("Drawing people", len(layout.order), "photos") as ticker:
+        for batch in drawing:
             for identity, files in batch:
                 drawn[identity] = files
                 ticker.advance(len(files))

@@ -1,18 +1,13 @@
 """From a photo's bytes to the crop and its low-resolution image; runs in worker processes, so it imports little."""
 
 import hashlib
-import os
 import struct
 import warnings
 import zlib
-from collections import deque
 from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
 from io import BytesIO
-from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -20,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from gwainet.errors import DataError
 from gwainet.images import Uint8, downscale
 from gwainet.params import Crop
 from gwainet.sources.photo import Rejection
 from gwainet.sources.store import Store, open_store
+from gwainet.workers import cores, ordered_map
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 _GREY_MODES = {"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
@@ -41,7 +36,6 @@ _DAMAGE = (
     ArithmeticError,
 )
 _CHUNK = 16  # photos sent to a process at a time: about 1 MB of crops comes back
-_CHUNKS_AHEAD = 4  # per process: bounds the memory while the writer is behind
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +115,7 @@ def crop_photos(images: Path, files: Sequence[str], box: Crop, workers: int) -> 
     Raises:
         DataError: a process died.
     """
-    workers = min(workers or _cores(), -(-len(files) // _CHUNK))
+    workers = min(workers or cores(), -(-len(files) // _CHUNK))
     if workers <= 1:
         store = open_store(images)
         try:
@@ -130,27 +124,10 @@ def crop_photos(images: Path, files: Sequence[str], box: Crop, workers: int) -> 
         finally:
             store.close()
         return
-    # spawn, not fork: the caller may run threads (MLflow's system metrics), whose locks a fork would copy
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _open, (images, box))
     chunks = (files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK))
-    waiting: deque[Future[list[Face | Rejection]]] = deque()
-    try:
-        waiting.extend(pool.submit(_crop_chunk, chunk) for chunk in islice(chunks, _CHUNKS_AHEAD * workers))
-        while waiting:
-            faces = waiting.popleft().result()
-            waiting.extend(pool.submit(_crop_chunk, chunk) for chunk in islice(chunks, 1))
+    with closing(ordered_map(_crop_chunk, chunks, workers, _open, (images, box))) as results:
+        for faces in results:
             yield from faces
-    except BrokenProcessPool as error:
-        raise DataError(
-            f"a process that prepares photos died ({error}), perhaps for lack of memory: set runtime.workers lower"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _cores() -> int:
-    """Cores that this process may use, fewer than the machine's in a container."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 _store: Store

@@ -9,6 +9,7 @@ import torch
 from gwainet.errors import ParamsError
 from gwainet.params import Runtime
 from gwainet.progress import say
+from gwainet.workers import cores
 
 # glibc's mallopt names and the values that keep large tensors on the heap, where their pages are used again: with the
 # default every large tensor is mapped and faulted in anew (measured: 1.35 times the training speed at batch 16)
@@ -31,7 +32,7 @@ def choose_device(runtime: Runtime) -> torch.device:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         say(f"device: {torch.cuda.get_device_name(device)}")
         return device
-    torch.set_num_threads(runtime.threads or os.cpu_count() or 1)
+    torch.set_num_threads(runtime.threads or cores())
     if sys.platform.startswith("linux"):
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none: then there is nothing to tune
         if mallopt is not None:

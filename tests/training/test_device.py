@@ -1,13 +1,12 @@
 """The device that runtime names."""
 
-import os
-
 import pytest
 import torch
 
 from gwainet.errors import ParamsError
 from gwainet.params import Runtime
 from gwainet.training.device import choose_device, device_facts
+from gwainet.workers import cores
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +18,7 @@ def _threads():
 
 def test_cpu_uses_all_cores_or_the_threads_given():
     assert choose_device(Runtime(device="cpu")) == torch.device("cpu")
-    assert torch.get_num_threads() == os.cpu_count()
+    assert torch.get_num_threads() == cores()
     choose_device(Runtime(device="cpu", threads=1))
     assert device_facts(torch.device("cpu"))["device.threads"] == 1
 
