@@ -113,7 +113,7 @@ def fit(phase: Phase, plan: Plan, checkpoints: Checkpoints, recorder: Recorder, 
             summed += 1
             outcome.steps = step + 1
             stop = False
-            if outcome.steps % log_every == 0:
+            if outcome.steps % log_every == 0 or outcome.steps == plan.steps:
                 means = {name: float(value) / summed for name, value in sums.items()}
                 sums, summed = {}, 0
                 _check_finite(means, outcome.steps, plan)

@@ -130,6 +130,14 @@ def test_curves_of_long_trainings_are_means_over_blocks(tmp_path):
     assert outcome.curves[0]["loss"] == pytest.approx(first, rel=1e-5)
 
 
+def test_the_steps_after_the_last_whole_block_are_drawn_and_checked_too(tmp_path):
+    plan = Plan("x", 1001, validate_every=5000)
+    outcome = fit(Quadratic(), plan, checkpoints(tmp_path), NullRecorder(), CPU)
+    assert [row["step"] for row in outcome.curves[-2:]] == [1000, 1001]
+    with pytest.raises(GwainetError, match="not finite at step 1001"):
+        fit(Quadratic(nan_at=1000), plan, checkpoints(tmp_path), NullRecorder(), CPU)
+
+
 def test_a_training_killed_after_its_patience_ended_is_not_continued(tmp_path):
     plan = Plan("x", 100, validate_every=2, best="score", patience=3, checkpoint_seconds=0.0)
     first = fit(Quadratic(peak=4), plan, checkpoints(tmp_path), NullRecorder(), CPU)
