@@ -10,13 +10,13 @@ Writes, each the same bytes for the same weights, faces and params on one kind o
 - `benchmark.csv`: one row an image and system: `split, row, identity, source_file, guide_row, system`, then the
   metrics; `row` and `guide_row` are rows of the manifest, `guide_row` is -1 for a system without a guide
 - `metrics.json`: split -> system -> metric of the main systems, for `dvc metrics show`
-- `benchmark_table.csv`: `system, split, psnr, low, high`, for `dvc plots show`
+- `benchmark_table.csv`: `system, split, psnr, low, high` of the split that the grid shows, for `dvc plots show`, whose
+  bars would lie on each other with a row of each split
 - `grid.png`: some test faces beside what the systems make of them
 
 Seconds per image go to the recorder alone: they differ from run to run.
 """
 
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -52,6 +52,7 @@ from gwainet.progress import Ticker, console, progress, say
 from gwainet.recorder import Recorder
 from gwainet.stages import STAGES
 from gwainet.training.device import choose_device, device_facts
+from gwainet.workers import cores
 
 Guide = Literal["none", "own", "other", "target"]
 
@@ -272,7 +273,7 @@ def run(
 
     shown_split: Split = "test" if "test" in settings.splits else settings.splits[-1]
     shown = choose_faces(rows[shown_split], prepared.identity, settings.grid_faces, settings.seed)
-    measured = _measure(prepared, rows, generators, shown, settings.batch_size, params.runtime.workers or _cores())
+    measured = _measure(prepared, rows, generators, shown, settings.batch_size, params.runtime.workers or cores())
     models = {
         name: ModelReport(
             file=f"{path.parent.parent.name}/{path.parent.name}/{path.name}",
@@ -288,7 +289,7 @@ def run(
         write_json(partial / "benchmark.json", report.model_dump(mode="json"))
         write_json(partial / "metrics.json", _headline(report))
         measured.table.to_csv(partial / "benchmark.csv", index=False, float_format=f"%.{DIGITS}f")
-        _plot_table(report).to_csv(partial / "benchmark_table.csv", index=False)
+        _plot_table(report, shown_split).to_csv(partial / "benchmark_table.csv", index=False)
         picture.save(partial / "grid.png", optimize=True)
         for file in sorted(partial.iterdir()):
             recorder.artifact(file, "benchmark")
@@ -373,20 +374,20 @@ def _measure(
             answers = answer(generators, low, guides, clocks)
             values = _metrics(pool, answers, low, truth, ticker)
             people = faces.manifest.iloc[batch]
-            parts += [
+            # one frame a batch: CelebA's tens of thousands of frames, one a system and batch, would fill the memory
+            parts.append(
                 pd.DataFrame(
                     {
                         "split": split,
-                        "row": batch,
-                        "identity": people["identity"].to_numpy(),
-                        "source_file": people["source_file"].to_numpy(),
-                        "guide_row": guide_rows[system.guide],
-                        "system": system.name,
-                        **values[system.name],
+                        "row": np.tile(batch, len(SYSTEMS)),
+                        "identity": np.tile(people["identity"].to_numpy(object), len(SYSTEMS)),
+                        "source_file": np.tile(people["source_file"].to_numpy(object), len(SYSTEMS)),
+                        "guide_row": np.concatenate([guide_rows[system.guide] for system in SYSTEMS]),
+                        "system": np.repeat(np.array([system.name for system in SYSTEMS], object), len(batch)),
+                        **{metric: np.concatenate([values[s.name][metric] for s in SYSTEMS]) for metric in METRICS},
                     }
                 )
-                for system in SYSTEMS
-            ]
+            )
             for place, row in enumerate(batch.tolist()):
                 if row in keep:
                     pictures[row] = {name: made[place] for name, made in answers.items()}
@@ -521,16 +522,12 @@ def _headline(report: BenchmarkReport) -> dict[str, dict[str, dict[str, float]]]
     }
 
 
-def _plot_table(report: BenchmarkReport) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            (entry.system, split, *(round(value, 4) for value in (psnr.mean, psnr.low, psnr.high)))
-            for split in report.splits
-            for entry in report.systems
-            for psnr in (entry.splits[split]["psnr"],)
-        ],
-        columns=["system", "split", "psnr", "low", "high"],
-    )
+def _plot_table(report: BenchmarkReport, split: Split) -> pd.DataFrame:
+    rows = []
+    for entry in report.systems:
+        psnr = entry.splits[split]["psnr"]
+        rows.append((entry.system, split, *(round(value, 4) for value in (psnr.mean, psnr.low, psnr.high))))
+    return pd.DataFrame(rows, columns=["system", "split", "psnr", "low", "high"])
 
 
 def _flat(report: BenchmarkReport) -> dict[str, float]:
@@ -610,7 +607,3 @@ def _comparisons_table(report: BenchmarkReport, split: str) -> Table:
 def _narrow_table(title: str) -> Table:
     """Without lines: all columns fit the 80 characters of a log."""
     return Table(title=title, title_justify="left", box=None, pad_edge=False)
-
-
-def _cores() -> int:
-    return os.cpu_count() or 1
