@@ -1,7 +1,7 @@
 """Stage `register_model`: the trained generator becomes a version in MLflow's registry, with its benchmark.
 
 The version gets the alias `challenger`; making it `champion` is a separate, guarded act. Weights that are registered
-already, with the same report, are not registered twice.
+already, with the same report and served by the same code, are not registered twice.
 
 Writes `registered.json`: see docs/formats.md.
 """

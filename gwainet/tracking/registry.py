@@ -1,5 +1,6 @@
 """The model registry: a trained generator as an MLflow model that loads anywhere, and its versions."""
 
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -31,24 +32,12 @@ CHALLENGER, CHAMPION = "challenger", "champion"
 EXAMPLE_SIDE = 4  # pixels of the low-resolution example: as JSON it is read by people
 
 # What the served package imports. Versions are pinned to those that the benchmark ran with.
-REQUIREMENTS = ("mlflow", "torch", "numpy", "pillow", "safetensors", "pydantic", "ruamel.yaml", "rich")
+REQUIREMENTS = ("mlflow", "torch", "numpy", "pillow", "safetensors", "pydantic", "ruamel.yaml")
 
-# Above gwainet.nets in the layers, so nothing that is served can import it (docs/architecture.md).
-NOT_SERVED = (
-    "__pycache__",
-    "__main__.py",
-    "stages",
-    "training",
-    "tracking",
-    "sources",
-    "people",
-    "templates",
-    "dataset.py",
-    "losses.py",
-    "metrics.py",
-    "quality.py",
-    "report.py",
-)
+# What the served generator imports of this package: nothing else travels with a model.
+SERVED = ("__init__.py", "py.typed", "errors.py", "files.py", "images.py", "nets", "params.py", "tensors.py")
+PACKAGE = Path(gwainet.__file__).parent
+PREDICT = Path(__file__).with_name("served.py")
 
 
 @dataclass(frozen=True)
@@ -100,7 +89,7 @@ class Registered:
 def register(candidate: Candidate, recorder: Recorder) -> Registered:
     """Log a model to the recorder's run and register it as a new version, the `challenger`.
 
-    The same weights with the same report are not registered twice: their version is returned.
+    The same weights with the same report, served by the same code, are not registered twice: their version is returned.
 
     Raises:
         TrackingError: the recorder has no MLflow run, or the server refuses.
@@ -123,7 +112,12 @@ def register(candidate: Candidate, recorder: Recorder) -> Registered:
 def _register(candidate: Candidate, recorder: RunRecorder) -> Registered:
     client = recorder.client
     weights_digest, report_digest = file_digest(candidate.weights), tree_digest(candidate.report)
-    known = _known(client, candidate.name, weights_digest, report_digest)
+    digests = {
+        "gwainet.weights_digest": weights_digest,
+        "gwainet.report_digest": report_digest,
+        "gwainet.served_digest": served_digest(),
+    }
+    known = _known(client, candidate.name, digests)
     if known is not None:
         if str(known.version) != _version_of(client, candidate.name, CHAMPION):
             client.set_registered_model_alias(candidate.name, CHALLENGER, known.version)
@@ -132,8 +126,7 @@ def _register(candidate: Candidate, recorder: RunRecorder) -> Registered:
         **{f"gwainet.{name}": value for name, value in candidate.tags.items()},
         "gwainet.commit": recorder.code.commit,
         "gwainet.dirty": str(bool(recorder.code.changes)).lower(),
-        "gwainet.weights_digest": weights_digest,
-        "gwainet.report_digest": report_digest,
+        **digests,
         **{name: f"{value:.4f}" for name, value in candidate.metrics.items()},
     }
     model_id = _log(candidate, recorder, tags)
@@ -185,11 +178,16 @@ def save(candidate: Candidate, folder: Path, model: Model) -> None:
     """Write the model's directory: code, weights as safetensors, signature, example, pinned requirements."""
     with tempfile.TemporaryDirectory() as temporary:
         package = Path(temporary) / "gwainet"
-        shutil.copytree(Path(gwainet.__file__).parent, package, ignore=shutil.ignore_patterns(*NOT_SERVED))
+        package.mkdir()
+        for name in SERVED:
+            if (PACKAGE / name).is_dir():
+                shutil.copytree(PACKAGE / name, package / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy2(PACKAGE / name, package / name)
         mlflow.pyfunc.save_model(
             folder,
             mlflow_model=model,
-            python_model=str(Path(__file__).with_name("served.py")),
+            python_model=str(PREDICT),
             artifacts={
                 "weights": str(candidate.weights),
                 "benchmark": str(candidate.report / "benchmark.json"),
@@ -201,6 +199,15 @@ def save(candidate: Candidate, folder: Path, model: Model) -> None:
         )
     for cache in folder.rglob("__pycache__"):
         shutil.rmtree(cache)
+
+
+def served_digest() -> str:
+    """SHA-256 over the code that travels with a model."""
+    files = [
+        file for name in SERVED for file in ((PACKAGE / name).rglob("*.py") if name == "nets" else [PACKAGE / name])
+    ]
+    lines = [f"{file.relative_to(PACKAGE).as_posix()}\0{file_digest(file)}\n" for file in sorted(files)]
+    return hashlib.sha256("".join([*lines, file_digest(PREDICT)]).encode()).hexdigest()
 
 
 def signature(guided: bool) -> ModelSignature:
@@ -228,12 +235,10 @@ def requirements() -> list[str]:
     return [f"{name}=={installed_version(name).partition('+')[0]}" for name in REQUIREMENTS]
 
 
-def _known(client: MlflowClient, name: str, weights_digest: str, report_digest: str) -> ModelVersion | None:
-    """The latest version with these weights and this report."""
-    found = client.search_model_versions(
-        f"name = '{name}' and tags.`gwainet.weights_digest` = '{weights_digest}' "
-        f"and tags.`gwainet.report_digest` = '{report_digest}'"
-    )
+def _known(client: MlflowClient, name: str, digests: Mapping[str, str]) -> ModelVersion | None:
+    """The latest version with these digests."""
+    wanted = [f"name = '{name}'", *(f"tags.`{tag}` = '{digest}'" for tag, digest in digests.items())]
+    found = client.search_model_versions(" and ".join(wanted))
     return max(found, key=lambda version: int(version.version), default=None)
 
 

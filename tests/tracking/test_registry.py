@@ -10,8 +10,8 @@ from gwainet.errors import TrackingError
 from gwainet.files import file_digest, tree_digest, write_json
 from gwainet.params import Params
 from gwainet.recorder import NullRecorder
-from gwainet.tracking import runs
-from gwainet.tracking.registry import Registered, register, requirements, signature
+from gwainet.tracking import registry, runs
+from gwainet.tracking.registry import Registered, register, requirements, served_digest, signature
 from tests.tracking.models import candidate
 
 PARAMS = Params(profile="demo")
@@ -40,6 +40,7 @@ def test_a_model_becomes_a_version_with_all_that_is_known_of_it(root: Path, clie
         "gwainet.dirty": "false",
         "gwainet.weights_digest": file_digest(made.weights),
         "gwainet.report_digest": tree_digest(made.report),
+        "gwainet.served_digest": served_digest(),
         "test.psnr": "24.2500",
         "validation.psnr": "25.0000",
     }
@@ -72,6 +73,17 @@ def test_other_weights_or_another_report_are_a_new_version_and_the_challenger(ro
     write_json(root / "report" / "benchmark.json", {"format": 1, "changed": True})
     assert register_in_a_stage(root).version == "3"
     assert challenger(client) == "3"
+
+
+def test_the_same_weights_served_by_other_code_are_a_new_version(
+    root: Path, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+):
+    assert register_in_a_stage(root).version == "1"
+    mended = root / "served.py"
+    mended.write_text(registry.PREDICT.read_text() + "# mended\n")
+    monkeypatch.setattr(registry, "PREDICT", mended)
+    assert register_in_a_stage(root).version == "2"
+    assert challenger(client) == "2"
 
 
 def test_weights_registered_before_challenge_again_unless_they_are_the_champion(root: Path, client: MlflowClient):
@@ -109,7 +121,8 @@ def test_the_served_code_is_what_the_model_needs_and_all_it_imports_is_required(
     folder = Path(client.get_logged_model(registered.model_id).artifact_location.removeprefix("file://"))
     files = {path.relative_to(folder / "code").as_posix() for path in (folder / "code").rglob("*") if path.is_file()}
     assert {"gwainet/__init__.py", "gwainet/nets/model.py", "gwainet/tensors.py"} <= files
-    assert not [file for file in files if re.search(r"stages|training|tracking|sources|people|__pycache__", file)]
+    assert {file.split("/")[1] for file in files} == set(registry.SERVED)
+    assert not [file for file in files if "__pycache__" in file]
     imported = set()
     for path in (*(folder / "code").rglob("*.py"), folder / "served.py"):
         for node in ast.walk(ast.parse(path.read_text())):
