@@ -173,6 +173,15 @@ def serve_ui(
         tracking.serve(root, port)
 
 
+@app.command("send-unsent", help="Send to MLflow what it could not take while a stage ran.")
+def send_later(root: Root = Path()) -> None:
+    """Send what lies in .gwainet/unsent."""
+    with user_errors():
+        from gwainet.tracking.unsent import send_unsent  # heavy
+
+        send_unsent(Path(os.environ.get("DVC_ROOT", root)).resolve())
+
+
 def _as_yaml(params: Params) -> str:
     text = StringIO()
     yaml = YAML(typ="safe")

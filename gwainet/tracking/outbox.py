@@ -114,7 +114,7 @@ class Outbox:
         try:
             parcel.send()
         except MlflowException as error:
-            if error.get_http_status_code() not in (400, 404, 409):
+            if not is_refusal(error):
                 raise
             if not self._refused:
                 say(f"MLflow at {self._server} refuses {', '.join(parcel.about)}: {brief(error)}")
@@ -195,6 +195,11 @@ class Outbox:
 def _as_json(metrics: Iterable[Metric]) -> list[dict[str, object]]:
     # the value as a string: JSON has no NaN
     return [{"key": m.key, "value": repr(m.value), "timestamp": m.timestamp, "step": m.step} for m in metrics]
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether the server will never take it: trying again is of no use."""
+    return isinstance(error, MlflowException) and error.get_http_status_code() in (400, 404, 409)
 
 
 def now_ms() -> int:

@@ -78,7 +78,6 @@ class RunRecorder:
         self.experiment_id: str = run.info.experiment_id
         self._name, self._source, self._parent = name, source, parent
         self._unsent = root / ".gwainet" / "unsent"
-        self._last: dict[str, float] = {}
         wanted = os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true").lower() not in ("false", "0")
         self._outbox = Outbox(client, self.run_id, shown(client.tracking_uri), wanted)
 
@@ -94,7 +93,6 @@ class RunRecorder:
         """Record numbers at a step; they are sent in blocks."""
         now = now_ms()
         self._outbox.add([Metric(_checked(key), float(value), now, step) for key, value in values.items()])
-        self._last.update({key: float(value) for key, value in values.items()})
 
     def picture(self, name: str, picture: Image.Image, step: int = 0) -> None:
         """Record a picture; the same name at later steps makes a series."""
@@ -120,7 +118,7 @@ class RunRecorder:
             raise TrackingError(f"{path} does not exist, so it cannot be logged to MLflow")
         if not self._outbox.away:
             try:
-                _log_artifact(self.client, self.run_id, path, folder)
+                log_artifact(self.client, self.run_id, path, folder)
             except Exception as error:  # noqa: BLE001  any error of any artifact store: kept, tried again, reported
                 self._outbox.failed(error)
             else:
@@ -136,7 +134,7 @@ class RunRecorder:
         self._outbox.put(
             Parcel(
                 {"artifact": str(copy), "folder": folder},
-                lambda: _log_artifact(self.client, self.run_id, copy, folder),
+                lambda: log_artifact(self.client, self.run_id, copy, folder),
             )
         )
 
@@ -151,18 +149,15 @@ class RunRecorder:
 
     def dataset(self, name: str, digest: str, profile: Mapping[str, object], context: str) -> None:
         """Record which data were used."""
-        data = Dataset(
-            name=name,
-            digest=digest[:LONGEST_DIGEST],
-            source_type="local",
-            source=json.dumps({"uri": str(self._source)}),
-            profile=json.dumps({"digest": digest, **profile}, default=str),
-        )
-        used = DatasetInput(data, [InputTag("mlflow.data.context", context)])
-        self._send(
-            {"dataset": name, "digest": digest, "context": context},
-            lambda: self.client.log_inputs(self.run_id, datasets=[used]),
-        )
+        data = {
+            "name": name,
+            "digest": digest[:LONGEST_DIGEST],
+            "source_type": "local",
+            "source": json.dumps({"uri": str(self._source)}),
+            "profile": json.dumps({"digest": digest, **profile}, default=str),
+        }
+        used = data_used(data, context)
+        self._send({"dataset": data, "context": context}, lambda: self.client.log_inputs(self.run_id, datasets=[used]))
 
     def finish(self, status: Status, out: Path, error: BaseException | None = None) -> None:
         """Send the rest and close the run; whatever goes wrong here is said, and the stage's own end stands."""
@@ -171,7 +166,9 @@ class RunRecorder:
         else:
             self.tags({"gwainet.error": "".join(traceback.format_exception(error, limit=-3))[-LONGEST_TAG:]})
         if self._parent is not None:
-            self._outbox.put(Parcel({"status": status}, lambda: self._close(status)))
+            now = now_ms()
+            end = partial(close_run, self.client, self.run_id, status, now)
+            self._outbox.put(Parcel({"status": status, "end_time": now}, end))
         folder = self._unsent / self.run_id
         if self._outbox.close(patient=status != "KILLED"):
             shutil.rmtree(folder, ignore_errors=True)
@@ -181,32 +178,43 @@ class RunRecorder:
         self._outbox.write_unsent(path, {"run_id": self.run_id, "name": self._name, "server": server, "status": status})
         problem = self._outbox.problem or "it refused some"
         say(
-            f"MLflow at {server} did not take everything of {self._name} ({problem}). What it lacks is in {path}; "
-            "the stage's own files do not depend on it"
+            f"MLflow at {server} did not take everything of {self._name} ({problem}). What it lacks is in {path}, "
+            "which `python -m gwainet send-unsent` sends; the stage's own files do not depend on it"
         )
-
-    def _close(self, status: Status) -> None:
-        """Set the stage's and its execution's status, and the stage's last metrics on the execution's run."""
-        assert self._parent is not None
-        self.client.set_terminated(self.run_id, status)
-        headline = {f"{self._name.replace('@', '.')}.{key}": value for key, value in self._last.items()}
-        if status == "FINISHED" and headline:
-            now = now_ms()
-            for block in _blocks([Metric(key, value, now, 0) for key, value in headline.items()]):
-                self.client.log_batch(self._parent, metrics=block)
-        siblings = [run for run in _stages(self.client, self.experiment_id, self._parent) if not _superseded(run)]
-        statuses = {run.info.status for run in siblings if run.info.run_id != self.run_id}
-        if status != "FINISHED":
-            self.client.set_terminated(self._parent, status)
-        elif "FAILED" in statuses:
-            self.client.set_terminated(self._parent, "FAILED")
-        elif "RUNNING" not in statuses:  # stages may run at the same time
-            self.client.set_terminated(self._parent, "FINISHED")
 
     def _send(self, about: dict[str, object], send: Callable[[], object]) -> None:
         self._outbox.put(Parcel(about, send))
         if not self._outbox.away:
             self._outbox.flush()
+
+
+def close_run(client: MlflowClient, run_id: str, status: Status, end_time: int) -> None:
+    """Set a stage's and its execution's status, and the stage's last metrics on the execution's run.
+
+    Args:
+        client: of the server.
+        run_id: of the stage's run, which has all its metrics.
+        status: of the stage.
+        end_time: of the stage, Unix time in milliseconds.
+    """
+    client.set_terminated(run_id, status, end_time)
+    run = client.get_run(run_id)
+    if _superseded(run):  # the same stage runs, or ran, again in this execution: that run speaks for it
+        return
+    parent, stage, variant = (run.data.tags[tag] for tag in ("mlflow.parentRunId", "gwainet.stage", "gwainet.variant"))
+    if status == "FINISHED":
+        prefix = f"{stage}.{variant}." if variant else f"{stage}."
+        last = {key: value for key, value in run.data.metrics.items() if not key.startswith("system/")}
+        for block in _blocks([Metric(prefix + key, value, end_time, 0) for key, value in last.items()]):
+            client.log_batch(parent, metrics=block)
+    siblings = [other for other in _stages(client, run.info.experiment_id, parent) if not _superseded(other)]
+    statuses = {other.info.status for other in siblings if other.info.run_id != run_id}
+    if status != "FINISHED":
+        client.set_terminated(parent, status, end_time)
+    elif "FAILED" in statuses:
+        client.set_terminated(parent, "FAILED", end_time)
+    elif "RUNNING" not in statuses:  # stages may run at the same time
+        client.set_terminated(parent, "FINISHED", end_time)
 
 
 @contextmanager
@@ -447,7 +455,13 @@ def _cannot_use(uri: str, root: Path, error: Exception) -> str:
     )
 
 
-def _log_artifact(client: MlflowClient, run_id: str, path: Path, folder: str) -> None:
+def data_used(data: Mapping[str, str], context: str) -> DatasetInput:
+    """MLflow's record of a data set and of what it was used for."""
+    return DatasetInput(Dataset(**data), [InputTag("mlflow.data.context", context)])
+
+
+def log_artifact(client: MlflowClient, run_id: str, path: Path, folder: str) -> None:
+    """Send a file, or a directory with all in it."""
     if path.is_dir():
         client.log_artifacts(run_id, str(path), folder or None)
     else:

@@ -3,12 +3,10 @@ import multiprocessing
 import os
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -16,56 +14,16 @@ import mlflow.artifacts
 import numpy as np
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Run
 from PIL import Image
 
 from gwainet.errors import TrackingError
-from gwainet.params import Params, check_params
-from gwainet.tracking import outbox, runs, stage_run, where
+from gwainet.params import check_params
+from gwainet.tracking import outbox, stage_run, where
 from gwainet.tracking.registry import register
 from tests.tracking.models import candidate
+from tests.tracking.stages import PARAMS, all_runs, children, parents, stage, store_away
 
-PARAMS = Params(profile="demo")
 FORK = multiprocessing.get_context("fork")
-
-
-def stage(
-    root: Path,
-    name: str = "train_psnr",
-    variant: str | None = "guided",
-    params: Params = PARAMS,
-    inputs: dict[str, Path] | None = None,
-) -> AbstractContextManager[runs.RunRecorder]:
-    return runs.stage_run(name, variant, params, (name,), root, inputs or {}, root / "out")
-
-
-def all_runs(client: MlflowClient) -> list[Run]:
-    """Oldest first."""
-    experiment = client.get_experiment_by_name("gwainet")
-    return list(client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"]))
-
-
-def parents(client: MlflowClient) -> list[Run]:
-    return [run for run in all_runs(client) if run.data.tags.get("gwainet.kind") == "pipeline"]
-
-
-def children(client: MlflowClient) -> list[Run]:
-    return [run for run in all_runs(client) if run.data.tags.get("gwainet.kind") == "stage"]
-
-
-@contextmanager
-def store_away(root: Path) -> Iterator[None]:
-    """The database fails every write of a metric, param or tag: its tables are gone for a while."""
-    tables = ("metrics", "params", "tags")
-    with sqlite3.connect(root / "mlflow.db") as database:
-        for table in tables:
-            database.execute(f"ALTER TABLE {table} RENAME TO {table}_away")
-    try:
-        yield
-    finally:
-        with sqlite3.connect(root / "mlflow.db") as database:
-            for table in tables:
-                database.execute(f"ALTER TABLE {table}_away RENAME TO {table}")
 
 
 def test_a_stage_is_a_finished_child_of_its_execution(root: Path, client: MlflowClient):
