@@ -11,13 +11,10 @@ The defaults below are the paper's (Sec. 4.2, CelebA's recipe where the two reci
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from gwainet.errors import ParamsError
 
@@ -152,7 +149,7 @@ class Training(Section):
     beta2: Fraction = Field(0.999, description="of Adam (Sec. 4.2: 0.999, and 0.9 whenever lambda_adv is not 0)")
     epsilon: PositiveFloat = Field(1e-8, description="of Adam (Sec. 4.2)")
     validate_every: Positive = Field(1000, description="steps between validations")
-    validation_faces: Positive = Field(512, description="at most so many validation faces are used while training")
+    validation_faces: int = Field(512, ge=2, description="at most so many validation faces are used while training")
 
 
 class GuidedTraining(Training):
@@ -189,7 +186,8 @@ class TrainPsnr(SteadyTraining, GuidedTraining):
     wnet_learning_rate_factor: PositiveFloat = Field(
         1.0,
         description="Wnet's learning rate over the others'; below 1 it is not the paper's: at the high learning rates "
-        "of short trainings Wnet would soon look outside the guide, from where no gradient leads back",
+        "of short trainings Wnet would soon look outside the guide, from where no gradient leads back. Of this phase "
+        "alone: `train_adversarial` trains all of the generator at its schedule's rates",
     )
     batch_size: Positive = 16
 
@@ -306,13 +304,14 @@ def load_params(path: Path, profile: str | None = None, overrides: Sequence[str]
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]], object]:
     """The base, the profiles and the chosen profile of a file; their shape is checked, their sections are not yet."""
     try:
-        document = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ParamsError(f"{path} does not exist: run from the project's root, or give --params FILE") from None
     except OSError as error:
         raise ParamsError(f"{path} cannot be read ({error.strerror}): give --params FILE") from None
-    except (YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise ParamsError(f"{path} is not valid YAML: {error}") from None
+    document = _parse_yaml(text, f"{path} is")
     if not isinstance(document, dict):
         raise ParamsError(f"{path} must hold `profile`, `base` and `profiles`")
     unknown = sorted(str(key) for key in set(document) - {"profile", "base", "profiles"})
@@ -329,6 +328,17 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]], object
         if "profile" in values:
             raise ParamsError(f"{path}: unknown param `{place}.profile`: `profile` stands at the top of the file")
     return base, profiles, document.get("profile")
+
+
+def _parse_yaml(text: str, what: str) -> object:
+    """Read YAML 1.2; `what` begins the message where it is none."""
+    from ruamel.yaml import YAML  # here, so that networks and trainings, which read no file of params, do not need it
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return YAML(typ="safe").load(text)
+    except YAMLError as error:
+        raise ParamsError(f"{what} not valid YAML: {error}") from None
 
 
 def _mapping(value: object, place: str) -> dict[str, Any]:
@@ -397,10 +407,7 @@ def _override(text: str) -> dict[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
         raise ParamsError(f"--set {text!r} must read section.key=value, such as train_psnr.learning_rate=2e-4")
-    try:
-        parsed: Any = YAML(typ="safe").load(StringIO(value))
-    except YAMLError as error:
-        raise ParamsError(f"--set {text!r}: the value is not valid YAML: {error}") from None
+    parsed: Any = _parse_yaml(value, f"--set {text!r}: the value is")
     for part in reversed(name.strip().split(".")):
         parsed = {part: parsed}
     result: dict[str, Any] = parsed

@@ -4,6 +4,8 @@ DVC itself is not imported: `dvc.yaml` is read as YAML and its templates are fil
 """
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -26,8 +28,18 @@ PARAMS: dict[str, Any] = YAML(typ="safe").load(PROJECT / "params.yaml")
 # Inet. (The warper that `train_psnr@banet` does not need is no input of it in the registry either.)
 UNREAD = {("train_adversarial", "gwanet"): {"inet"}, ("train_adversarial", "banet"): {"inet"}}
 
-# Source whose change makes a stage run again. The rest (training, tracking, reports, params) is the frame around it.
-WATCHED = ("gwainet.nets", "gwainet.losses", "gwainet.metrics", "gwainet.people", "gwainet.sources", "gwainet.quality")
+# Source whose change makes a stage run again. The rest (training, tracking, files, progress) is the frame around it.
+WATCHED = (
+    "gwainet.images",
+    "gwainet.nets",
+    "gwainet.losses",
+    "gwainet.metrics",
+    "gwainet.psnr",
+    "gwainet.people",
+    "gwainet.sources",
+    "gwainet.quality",
+    "gwainet.report",
+)
 
 # docs/formats.md
 FILES = {
@@ -136,7 +148,7 @@ def test_the_command_is_the_command_lines_own(entry):
 def test_the_command_line_has_a_command_and_a_summary_for_every_stage_and_no_other_stages():
     commands = [command.name for command in app.registered_commands]
     assert len(commands) == len(set(commands))
-    assert set(commands) == set(STAGES) | {"params", "where", "ui"}  # these three show, and make nothing
+    assert set(commands) == set(STAGES) | {"params", "where", "ui", "send-unsent"}  # these make nothing
     assert list(SUMMARIES) == list(STAGES)
 
 
@@ -187,6 +199,13 @@ def test_base_and_every_profile_hold_every_section_that_dvc_watches():
     watched = {section for stage in STAGES.values() for section in stage.sections}
     for place, values in {"base": PARAMS["base"], **PARAMS["profiles"]}.items():
         assert watched <= set(values), place
+
+
+def test_the_base_holds_every_default_that_shapes_a_result():
+    """DVC sees a changed default only where params.yaml holds it."""
+    defaults = Params(profile=PROFILE).model_dump(mode="json")
+    for section in {section for stage in STAGES.values() for section in stage.sections}:
+        assert PARAMS["base"][section] == defaults[section], section
 
 
 def test_how_to_run_is_no_reason_to_run_again():
@@ -398,6 +417,30 @@ def test_the_search_through_imports_goes_name_by_name():
     assert "Inet" in encoder["gwainet.nets.inet"]
     assert "Cnet" not in encoder.get("gwainet.nets.cnet", set())
     assert not any(module.startswith("gwainet.nets") for module in reached("fetch_faces"))
+
+
+BARE = """
+import importlib, sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {absent}:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Absent())
+for name in {modules}:
+    importlib.import_module(name)
+"""
+
+
+def test_trainings_and_their_tests_need_nothing_of_the_platform():
+    """So that they run on a GPU machine that has torch and a few small packages."""
+    absent = {"mlflow", "dvc", "great_expectations", "ruamel", "jinja2", "cv2", "hypothesis", "psutil"}
+    stages = [stage.name for stage in STAGES.values() if stage.trains]
+    modules = [*(f"gwainet.stages.{name}" for name in stages), *(f"tests.stages.test_{name}" for name in stages)]
+    code = BARE.format(absent=absent, modules=[*modules, "tests.stages.conftest"])
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @each_entry
