@@ -159,7 +159,7 @@ def open_checked(directory: Path, passed: Path) -> Faces:
     try:
         digest = json.loads(passed.read_text(encoding="utf-8"))["digest"]
     except (OSError, ValueError, KeyError, TypeError):
-        raise ContractError(f"{passed} says not that these faces were checked: run check_faces first") from None
+        raise ContractError(f"{passed} does not say that these faces were checked: run check_faces first") from None
     if digest != faces.digest:
         raise ContractError(f"{directory} changed after it was checked: run check_faces again")
     return faces

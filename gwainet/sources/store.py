@@ -46,6 +46,7 @@ class FolderStore:
         found: dict[str, int] = {}
         seen: set[str] = set()
         for folder, folders, names in os.walk(self.path, followlinks=True):
+            folders.sort()  # which of several links to one folder is followed must not depend on the disk
             real = os.path.realpath(folder)
             if real in seen:  # a link to a folder above would lead round in circles
                 folders.clear()

@@ -75,9 +75,10 @@ def run(params: Params, *, source: Path, raw: Path, out: Path, recorder: Recorde
     settings = params.prepare_faces
     try:
         info = json.loads((raw / "source.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError) as error:
+        inside_raw = bool(info["inside_raw"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{raw / 'source.json'} cannot be read ({error}): run fetch_faces again") from error
-    files = reopen(info, raw if info["inside_raw"] else source)
+    files = reopen(info, raw if inside_raw else source)
     listing = files.listing()
     groups, dropped = _plan(listing, settings)
     out.parent.mkdir(parents=True, exist_ok=True)

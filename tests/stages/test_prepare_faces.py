@@ -468,3 +468,13 @@ def test_photos_that_changed_since_they_were_fetched_stop_the_stage(tmp_path: Pa
 def test_too_little_space_is_said_before_anything_is_decoded(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"GB free; 1,000,000,000,000 faces need 2,340,000\.0 GB"):
         prepare_faces._check_space(tmp_path, 10**12, params("folder").prepare_faces)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"inside_raw":'])
+def test_a_damaged_source_json_names_the_stage_that_writes_it(tmp_path: Path, text: str) -> None:
+    (tmp_path / "source.json").write_text(text)
+    with pytest.raises(DataError, match=r"source\.json cannot be read .*: run fetch_faces again"):
+        prepare_faces.run(
+            params("celeba"), source=tmp_path, raw=tmp_path, out=tmp_path / "out", recorder=NullRecorder()
+        )
+    assert [file.name for file in tmp_path.iterdir()] == ["source.json"]
