@@ -36,6 +36,7 @@ WATCHED = (
     "gwainet.metrics",
     "gwainet.psnr",
     "gwainet.people",
+    "gwainet.evaluation",
     "gwainet.sources",
     "gwainet.quality",
     "gwainet.report",

@@ -1,233 +1,42 @@
 """Stage `benchmark`: every system on the same held-out faces, with every metric (docs/paper.md, M1, M2, M4 to M6).
 
-A system is what answers: a plain method, or a model with a kind of guide. The suffix of its name says which guide:
-none for another photo of the same person, `-r` for a photo of another person (GWAnet-R), `-target` for the target
-itself (an upper bound on what a guide can give).
-
 Writes, each the same bytes for the same weights, faces and params on one kind of device:
 
-- `benchmark.json`: `BenchmarkReport` below: means with 95 % intervals over people, paired differences, digests
+- `benchmark.json`: `gwainet.evaluation.report.BenchmarkReport`: means with 95 % intervals over people, paired
+  differences, digests
 - `benchmark.csv`: one row an image and system: `split, row, identity, source_file, guide_row, system`, then the
   metrics; `row` and `guide_row` are rows of the manifest, `guide_row` is -1 for a system without a guide
 - `metrics.json`: split -> system -> metric of the main systems, for `dvc metrics show`
-- `benchmark_table.csv`: `system, split, psnr, low, high` of the split that the grid shows, for `dvc plots show`, whose
-  bars would lie on each other with a row of each split
+- `benchmark_table.csv`: `system, split, psnr, low, high` of the main systems on the split that the grid shows, for
+  `dvc plots show`, whose bars would lie on each other with a row of each split
 - `grid.png`: some test faces beside what the systems make of them
 
 Seconds per image go to the recorder alone: they differ from run to run.
 """
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
-from statistics import median
-from typing import Literal
 
 import numpy as np
 import pandas as pd
-from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
-from rich.table import Table
-from rich.text import Text
+import torch
 
 from gwainet.dataset import Faces, Rows, Split, open_checked
 from gwainet.errors import CheckpointError, DataError
+from gwainet.evaluation.measure import measure
+from gwainet.evaluation.report import DIGITS, ModelReport, flat, headline, make_report, plot_table
+from gwainet.evaluation.show import comparisons_table, face_grid, results_table
+from gwainet.evaluation.systems import MODELS, Model
 from gwainet.files import file_digest, staged_directory, write_json
-from gwainet.images import Uint8, grid, upscale
-from gwainet.metrics import (
-    CONVENTIONS,
-    METRICS,
-    SMALLEST_SIDE,
-    Interval,
-    all_metrics,
-    bootstrap_interval,
-    paired_difference,
-)
+from gwainet.metrics import SMALLEST_SIDE
 from gwainet.nets.model import Generator, load_generator
-from gwainet.params import SCALE, Params
 from gwainet.params import Benchmark as BenchmarkParams
-from gwainet.progress import Ticker, console, progress, say
+from gwainet.params import Params
+from gwainet.progress import console, say
 from gwainet.recorder import Recorder
 from gwainet.stages import STAGES
 from gwainet.training.device import choose_device, device_facts
 from gwainet.workers import cores
-
-Guide = Literal["none", "own", "other", "target"]
-
-SUFFIXES: dict[Guide, str] = {"own": "", "other": "-r", "target": "-target"}
-DIGITS = 6  # of numbers in the report: the last bits of a sum depend on the machine
-
-
-@dataclass(frozen=True)
-class Model:
-    """Trained weights that are compared.
-
-    Attributes:
-        folder: the stage's input they lie in: `psnr` or `adversarial`.
-        variant: of that stage.
-        guided: whether the variant takes a guide.
-    """
-
-    folder: Literal["psnr", "adversarial"]
-    variant: str
-    guided: bool
-
-
-@dataclass(frozen=True)
-class System:
-    """What answers.
-
-    Attributes:
-        name: in files.
-        title: in tables.
-        model: whose weights; None for a method without weights.
-        guide: which guide it is given.
-    """
-
-    name: str
-    title: str
-    model: str | None
-    guide: Guide
-
-
-MODELS = {
-    "banet_psnr": Model("psnr", "banet", guided=False),
-    "psnr_phase": Model("psnr", "guided", guided=True),
-    "banet": Model("adversarial", "banet", guided=False),
-    "gwanet": Model("adversarial", "gwanet", guided=True),
-    "gwainet": Model("adversarial", "gwainet", guided=True),
-}
-
-
-def _each_guide(name: str, title: str, model: str | None) -> tuple[System, ...]:
-    return (
-        System(name, title, model, "own"),
-        System(f"{name}-r", f"{title}-R", model, "other"),
-        System(f"{name}-target", f"{title} (target)", model, "target"),
-    )
-
-
-SYSTEMS: tuple[System, ...] = (
-    System("bicubic", "Bicubic", None, "none"),
-    *_each_guide("guide_only", "Guide only", None),
-    *_each_guide("warped_guide", "Warped guide", "psnr_phase"),
-    System("banet_psnr", "PSNR phase, no guide", "banet_psnr", "none"),
-    *_each_guide("psnr_phase", "PSNR phase", "psnr_phase"),
-    System("banet", "BAnet", "banet", "none"),
-    *_each_guide("gwanet", "GWAnet", "gwanet"),
-    *_each_guide("gwainet", "GWAInet", "gwainet"),
-)
-
-HEADLINE = (  # of metrics.json: 18 systems would not fit a terminal
-    "bicubic",
-    "banet_psnr",
-    "psnr_phase",
-    "psnr_phase-r",
-    "banet",
-    "gwanet",
-    "gwanet-r",
-    "gwainet",
-    "gwainet-r",
-)
-HEADLINE_METRICS = ("psnr", "ssim")
-
-COMPARISONS: tuple[tuple[str, str], ...] = (
-    ("warped_guide", "guide_only"),
-    ("banet_psnr", "bicubic"),
-    ("psnr_phase", "bicubic"),
-    ("psnr_phase", "banet_psnr"),
-    ("psnr_phase", "psnr_phase-r"),
-    ("banet", "bicubic"),
-    ("gwanet", "bicubic"),
-    ("gwanet", "banet"),
-    ("gwanet", "gwanet-r"),
-    ("gwainet", "bicubic"),
-    ("gwainet", "banet"),
-    ("gwainet", "gwainet-r"),
-    ("gwainet", "gwanet"),
-)
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Estimate(_Part):
-    """A mean over images with its interval over people; the unit is the metric's."""
-
-    mean: float
-    low: float = Field(description="2.5th percentile of the bootstrap over identities")
-    high: float = Field(description="97.5th percentile of the bootstrap over identities")
-
-
-class ModelReport(_Part):
-    """Weights that were compared."""
-
-    file: str = Field(description="relative to the models' directory of the profile")
-    weights_digest: str = Field(description="SHA-256 of the file")
-    parameters: int = Field(description="number of trained values")
-    guided: bool
-
-
-class SplitReport(_Part):
-    """The faces of a split that were used."""
-
-    images: int
-    identities: int
-
-
-class SystemReport(_Part):
-    """One system's figures."""
-
-    system: str
-    title: str
-    model: str | None = Field(description="a key of `models`; null for a method without weights")
-    guide: Guide
-    splits: dict[str, dict[str, Estimate]] = Field(description="split -> metric")
-
-
-class ComparisonReport(_Part):
-    """Mean of a - b over the same images."""
-
-    a: str
-    b: str
-    splits: dict[str, dict[str, Estimate]] = Field(description="split -> metric")
-
-
-class BenchmarkReport(_Part):
-    """`benchmark.json`."""
-
-    format: Literal[1] = 1
-    profile: str
-    data_digest: str = Field(description="of faces.json: the manifest's content and the pictures")
-    params_digest: str = Field(description="over the sections `networks` and `benchmark`; the models have digests")
-    conventions: dict[str, str] = Field(description="metric -> what it is, in words; `interval`: of the intervals")
-    splits: dict[str, SplitReport]
-    models: dict[str, ModelReport]
-    systems: list[SystemReport]
-    comparisons: list[ComparisonReport]
-
-
-@dataclass
-class Clock:
-    """Seconds that a model took for its batches."""
-
-    batches: list[tuple[float, int]] = field(default_factory=list)
-
-    def seconds_per_image(self) -> float:
-        """Median over the batches, without the first, which also sets up kernels and memory, where there are others."""
-        return median(seconds / images for seconds, images in self.batches[1:] or self.batches)
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What `_measure` finds: the per-image table, the grid's pictures by row, and each model's clock."""
-
-    table: pd.DataFrame
-    pictures: dict[int, dict[str, Uint8]]
-    clocks: dict[str, Clock]
 
 
 def run(
@@ -261,19 +70,15 @@ def run(
     recorder.params(device_facts(device))
     recorder.dataset(params.profile, prepared.digest, _facts(rows, prepared), "benchmark")
 
-    files = {name: {"psnr": psnr, "adversarial": adversarial}[m.folder] / m.variant for name, m in MODELS.items()}
-    weights = {name: folder / "weights.safetensors" for name, folder in files.items()}
-    generators = {name: load_generator(path, device) for name, path in weights.items()}
-    for name, generator in generators.items():
-        if generator.guided != MODELS[name].guided:
-            raise CheckpointError(
-                f"{weights[name]} holds a model {'with' if generator.guided else 'without'} a guide, where one "
-                f"{'without' if generator.guided else 'with'} belongs: run the stage that writes it again"
-            )
+    weights = {
+        name: {"psnr": psnr, "adversarial": adversarial}[model.folder] / model.variant / "weights.safetensors"
+        for name, model in MODELS.items()
+    }
+    generators = {name: _load(path, MODELS[name], device) for name, path in weights.items()}
 
     shown_split: Split = "test" if "test" in settings.splits else settings.splits[-1]
     shown = choose_faces(rows[shown_split], prepared.identity, settings.grid_faces, settings.seed)
-    measured = _measure(prepared, rows, generators, shown, settings.batch_size, params.runtime.workers or cores())
+    measured = measure(prepared, rows, generators, shown, settings.batch_size, params.runtime.workers or cores())
     models = {
         name: ModelReport(
             file=f"{path.parent.parent.name}/{path.parent.name}/{path.name}",
@@ -283,25 +88,35 @@ def run(
         )
         for name, path in weights.items()
     }
-    report = _report(params, prepared, measured.table, models)
-    picture = _picture(measured.pictures)
+    report = make_report(params, params.digest(STAGES["benchmark"].sections), prepared.digest, measured.table, models)
+    picture = face_grid(measured.pictures)
     with staged_directory(out) as partial:
         write_json(partial / "benchmark.json", report.model_dump(mode="json"))
-        write_json(partial / "metrics.json", _headline(report))
+        write_json(partial / "metrics.json", headline(report))
         measured.table.to_csv(partial / "benchmark.csv", index=False, float_format=f"%.{DIGITS}f")
-        _plot_table(report, shown_split).to_csv(partial / "benchmark_table.csv", index=False)
+        plot_table(report, shown_split).to_csv(partial / "benchmark_table.csv", index=False)
         picture.save(partial / "grid.png", optimize=True)
         for file in sorted(partial.iterdir()):
             recorder.artifact(file, "benchmark")
-        recorder.metrics(_flat(report))
+        recorder.metrics(flat(report))
         recorder.metrics(
             {f"seconds_per_image.{name}": clock.seconds_per_image() for name, clock in measured.clocks.items()}
         )
         recorder.picture("grid", picture)
     for split in settings.splits:
-        console.print(_results_table(report, split, measured.clocks))
-        console.print(_comparisons_table(report, split))
+        console.print(results_table(report, split, measured.clocks))
+        console.print(comparisons_table(report, split))
     say(f"Benchmark: {out / 'benchmark.json'}, pictures in {out / 'grid.png'}")
+
+
+def _load(path: Path, model: Model, device: torch.device) -> Generator:
+    generator = load_generator(path, device)
+    if generator.guided != model.guided:
+        raise CheckpointError(
+            f"{path} holds a model {'with' if generator.guided else 'without'} a guide, where one "
+            f"{'without' if generator.guided else 'with'} belongs: run the stage that writes it again"
+        )
+    return generator
 
 
 def choose_faces(rows: Rows, identity: Rows, count: int | None, seed: int) -> Rows:
@@ -341,269 +156,3 @@ def _facts(rows: Mapping[Split, Rows], faces: Faces) -> dict[str, object]:
         facts[f"{split}_images"] = len(chosen)
         facts[f"{split}_identities"] = len(np.unique(faces.identity[chosen]))
     return facts
-
-
-def _measure(
-    faces: Faces,
-    rows: Mapping[Split, Rows],
-    generators: Mapping[str, Generator],
-    shown: Rows,
-    batch_size: int,
-    workers: int,
-) -> Measured:
-    """Let every system answer for every row, and measure each answer."""
-    clocks = {name: Clock() for name in generators}
-    keep = set(shown.tolist())
-    pictures: dict[int, dict[str, Uint8]] = {}
-    parts: list[pd.DataFrame] = []
-    total = len(SYSTEMS) * sum(len(chosen) for chosen in rows.values())
-    # the metrics' time is spent in NumPy and SciPy, which let other threads run: no processes to start
-    with progress("benchmark", total, "images") as ticker, ThreadPoolExecutor(workers) as pool:
-        for split, batch in _batches(rows, batch_size):
-            ticker.note(split)
-            low, truth = np.asarray(faces.lr[batch]), np.asarray(faces.hr[batch])
-            guide_rows: dict[Guide, Rows] = {
-                "none": np.full(len(batch), -1),
-                "own": faces.guide_row[batch],
-                "other": faces.other_guide_row[batch],
-                "target": batch,
-            }
-            guides: dict[Guide, Uint8] = {
-                kind: np.asarray(faces.hr[of]) for kind, of in guide_rows.items() if kind != "none"
-            }
-            answers = answer(generators, low, guides, clocks)
-            values = _metrics(pool, answers, low, truth, ticker)
-            people = faces.manifest.iloc[batch]
-            # one frame a batch: CelebA's tens of thousands of frames, one a system and batch, would fill the memory
-            parts.append(
-                pd.DataFrame(
-                    {
-                        "split": split,
-                        "row": np.tile(batch, len(SYSTEMS)),
-                        "identity": np.tile(people["identity"].to_numpy(object), len(SYSTEMS)),
-                        "source_file": np.tile(people["source_file"].to_numpy(object), len(SYSTEMS)),
-                        "guide_row": np.concatenate([guide_rows[system.guide] for system in SYSTEMS]),
-                        "system": np.repeat(np.array([system.name for system in SYSTEMS], object), len(batch)),
-                        **{metric: np.concatenate([values[s.name][metric] for s in SYSTEMS]) for metric in METRICS},
-                    }
-                )
-            )
-            for place, row in enumerate(batch.tolist()):
-                if row in keep:
-                    pictures[row] = {name: made[place] for name, made in answers.items()}
-                    pictures[row] |= {"lr": low[place], "guide": guides["own"][place], "gt": truth[place]}
-    return Measured(pd.concat(parts, ignore_index=True), pictures, clocks)
-
-
-def answer(
-    generators: Mapping[str, Generator], low: Uint8, guides: Mapping[Guide, Uint8], clocks: Mapping[str, Clock]
-) -> dict[str, Uint8]:
-    """What each system makes of a batch.
-
-    Args:
-        generators: of `MODELS`.
-        low: I_LR, (B, h, w, 3).
-        guides: the pictures for each kind of guide, (B, H, W, 3).
-        clocks: one a model; the time from pictures to pictures is added.
-
-    Returns:
-        System -> (B, H, W, 3), in the order of `SYSTEMS`.
-    """
-    made: dict[str, Uint8] = {"bicubic": np.stack([upscale(picture) for picture in low])}
-    for kind, guide in guides.items():
-        made[f"guide_only{SUFFIXES[kind]}"] = guide
-    for name, generator in generators.items():
-        kinds: list[Guide] = list(guides) if generator.guided else ["own"]  # without a guide there is one answer
-        for kind in kinds:
-            started = time.perf_counter()
-            sr, warped = generator.super_resolve(low, guides[kind] if generator.guided else None)
-            clocks[name].batches.append((time.perf_counter() - started, len(low)))
-            made[f"{name}{SUFFIXES[kind]}"] = sr
-            if name == "psnr_phase" and warped is not None:
-                made[f"warped_guide{SUFFIXES[kind]}"] = warped
-    return {system.name: made[system.name] for system in SYSTEMS}
-
-
-def _batches(rows: Mapping[Split, Rows], size: int) -> Iterator[tuple[Split, Rows]]:
-    for split, chosen in rows.items():
-        for start in range(0, len(chosen), size):
-            yield split, chosen[start : start + size]
-
-
-def _metrics(
-    pool: ThreadPoolExecutor, answers: Mapping[str, Uint8], low: Uint8, truth: Uint8, ticker: Ticker
-) -> dict[str, dict[str, list[float]]]:
-    """System -> metric -> a value an image."""
-    images = len(low)
-    values: dict[str, dict[str, list[float]]] = {name: {metric: [] for metric in METRICS} for name in answers}
-    jobs = [(name, made[place], truth[place], low[place]) for name, made in answers.items() for place in range(images)]
-    for (name, *_), measured in zip(jobs, pool.map(lambda job: all_metrics(*job[1:]), jobs), strict=True):
-        for metric, value in measured.items():
-            values[name][metric].append(value)
-        ticker.advance()
-    return values
-
-
-def _report(params: Params, faces: Faces, table: pd.DataFrame, models: dict[str, ModelReport]) -> BenchmarkReport:
-    settings = params.benchmark
-    samples, seed = settings.bootstrap_samples, settings.seed
-    # of[split][system]: one row an image, in the same order for every system
-    of = {
-        split: {str(name): part for name, part in of_split.groupby("system")}
-        for split, of_split in ((split, table[table["split"] == split]) for split in settings.splits)
-    }
-    first = {split: parts["bicubic"] for split, parts in of.items()}
-    return BenchmarkReport(
-        profile=params.profile,
-        data_digest=faces.digest,
-        params_digest=params.digest(STAGES["benchmark"].sections),
-        conventions={
-            **CONVENTIONS,
-            "interval": (
-                f"95 % percentile bootstrap over identities: {samples} resamples of the people of the split, with "
-                "replacement; the mean is over all images of a resample"
-            ),
-        },
-        splits={
-            split: SplitReport(images=len(part), identities=part["identity"].nunique()) for split, part in first.items()
-        },
-        models=models,
-        systems=[
-            SystemReport(
-                system=system.name,
-                title=system.title,
-                model=system.model,
-                guide=system.guide,
-                splits={
-                    split: {
-                        metric: _estimate(
-                            bootstrap_interval(parts[system.name][metric], first[split]["identity"], samples, seed)
-                        )
-                        for metric in METRICS
-                    }
-                    for split, parts in of.items()
-                },
-            )
-            for system in SYSTEMS
-        ],
-        comparisons=[
-            ComparisonReport(
-                a=a,
-                b=b,
-                splits={
-                    split: {
-                        metric: _estimate(
-                            paired_difference(
-                                parts[a][metric], parts[b][metric], first[split]["identity"], samples, seed
-                            )
-                        )
-                        for metric in METRICS
-                    }
-                    for split, parts in of.items()
-                },
-            )
-            for a, b in COMPARISONS
-        ],
-    )
-
-
-def _estimate(interval: Interval) -> Estimate:
-    return Estimate(**{name: round(value, DIGITS) for name, value in interval._asdict().items()})
-
-
-def _headline(report: BenchmarkReport) -> dict[str, dict[str, dict[str, float]]]:
-    return {
-        split: {
-            entry.system: {metric: round(entry.splits[split][metric].mean, 4) for metric in HEADLINE_METRICS}
-            for entry in report.systems
-            if entry.system in HEADLINE
-        }
-        for split in report.splits
-    }
-
-
-def _plot_table(report: BenchmarkReport, split: Split) -> pd.DataFrame:
-    rows = []
-    for entry in report.systems:
-        psnr = entry.splits[split]["psnr"]
-        rows.append((entry.system, split, *(round(value, 4) for value in (psnr.mean, psnr.low, psnr.high))))
-    return pd.DataFrame(rows, columns=["system", "split", "psnr", "low", "high"])
-
-
-def _flat(report: BenchmarkReport) -> dict[str, float]:
-    """Names and values for the recorder: `test.gwainet.psnr`, `test.gwainet_minus_banet.psnr_low`."""
-    values: dict[str, float] = {}
-    for entry in report.systems:
-        for split, metrics in entry.splits.items():
-            values |= {f"{split}.{entry.system}.{metric}": estimate.mean for metric, estimate in metrics.items()}
-    for pair in report.comparisons:
-        for split, metrics in pair.splits.items():
-            for metric, estimate in metrics.items():
-                name = f"{split}.{pair.a}_minus_{pair.b}.{metric}"
-                values |= {name: estimate.mean, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
-    return values
-
-
-def _picture(pictures: Mapping[int, Mapping[str, Uint8]]) -> Image.Image:
-    columns = {
-        "lr": "LR",
-        "guide": "Guide",
-        "warped_guide": "Warped guide",
-        "bicubic": "Bicubic",
-        "banet": "BAnet",
-        "psnr_phase": "PSNR phase",
-        "gwanet": "GWAnet",
-        "gwainet": "GWAInet",
-        "gwainet-r": "GWAInet, wrong guide",
-        "gt": "GT",
-    }
-    rows: list[Sequence[Uint8]] = []
-    for row in sorted(pictures):
-        shown = dict(pictures[row])
-        shown["lr"] = shown["lr"].repeat(SCALE, axis=0).repeat(SCALE, axis=1)
-        rows.append([shown[name] for name in columns])
-    return grid(rows, list(columns.values()))
-
-
-def _results_table(report: BenchmarkReport, split: str, clocks: Mapping[str, Clock]) -> Table:
-    """Systems by metrics; the best of each metric is bold, upper bounds aside."""
-    faces = report.splits[split]
-    table = _narrow_table(f"{split}: {faces.images} faces of {faces.identities} people")
-    table.add_column("system", no_wrap=True)
-    for title in ("PSNR dB [95 %]", "PSNR-Y", "SSIM", "LR-PSNR", "ms/face"):
-        table.add_column(title, justify="right", no_wrap=True)
-    rivals = [entry for entry in report.systems if entry.guide != "target"]
-    best = {metric: max(entry.splits[split][metric].mean for entry in rivals) for metric in METRICS}
-    for entry in report.systems:
-        cells = [Text(entry.title, style="" if entry in rivals else "dim")]
-        for metric in METRICS:
-            estimate = entry.splits[split][metric]
-            text = f"{estimate.mean:.4f}" if metric == "ssim" else f"{estimate.mean:.2f}"
-            if metric == "psnr":
-                text += f" [{estimate.low:.2f}, {estimate.high:.2f}]"
-            cells.append(
-                Text(text, style="dim" if entry not in rivals else "bold" if estimate.mean == best[metric] else "")
-            )
-        own_time = entry.model is not None and entry.system == entry.model
-        cells.append(Text(f"{clocks[entry.system].seconds_per_image() * 1000:.1f}" if own_time else ""))
-        table.add_row(*cells)
-    return table
-
-
-def _comparisons_table(report: BenchmarkReport, split: str) -> Table:
-    """Paired differences; those whose interval excludes 0 are bold."""
-    titles = {entry.system: entry.title for entry in report.systems}
-    table = _narrow_table(f"{split}: paired differences")
-    table.add_column("difference", no_wrap=True)
-    table.add_column("PSNR dB [95 %]", justify="right", no_wrap=True)
-    for pair in report.comparisons:
-        psnr = pair.splits[split]["psnr"]
-        sure = "bold" if psnr.low > 0 or psnr.high < 0 else ""
-        text = f"{psnr.mean:+.2f} [{psnr.low:+.2f}, {psnr.high:+.2f}]"
-        table.add_row(Text(f"{titles[pair.a]} - {titles[pair.b]}"), Text(text, style=sure))
-    return table
-
-
-def _narrow_table(title: str) -> Table:
-    """Without lines: all columns fit the 80 characters of a log."""
-    return Table(title=title, title_justify="left", box=None, pad_edge=False)

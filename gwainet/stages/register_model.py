@@ -12,13 +12,13 @@ from pydantic import ValidationError
 
 from gwainet.dataset import open_checked
 from gwainet.errors import DataError
+from gwainet.evaluation.report import BenchmarkReport, Estimate, SystemReport
 from gwainet.files import file_digest, staged_directory, write_json
 from gwainet.metrics import METRICS
 from gwainet.nets.model import read_weights
 from gwainet.params import Params
 from gwainet.progress import say
 from gwainet.recorder import Recorder
-from gwainet.stages.benchmark import BenchmarkReport, Estimate, SystemReport
 from gwainet.tracking import registry
 
 RIVALS = ("bicubic", "banet", "psnr_phase")  # shown beside the model on its page

@@ -13,22 +13,15 @@ from PIL import Image
 
 from gwainet.dataset import Faces
 from gwainet.errors import CheckpointError, ContractError, DataError
+from gwainet.evaluation.report import BenchmarkReport
+from gwainet.evaluation.systems import COMPARISONS, HEADLINE, MODELS, SYSTEMS
 from gwainet.files import file_digest, write_json
 from gwainet.images import upscale
 from gwainet.metrics import CONVENTIONS, METRICS, PSNR_CAP, all_metrics, bootstrap_interval, paired_difference
 from gwainet.nets.model import Metadata, build_generator, load_generator, save_weights
 from gwainet.params import Networks, Params, check_params
 from gwainet.recorder import NullRecorder
-from gwainet.stages.benchmark import (
-    COMPARISONS,
-    HEADLINE,
-    MODELS,
-    SYSTEMS,
-    BenchmarkReport,
-    Clock,
-    choose_faces,
-    run,
-)
+from gwainet.stages.benchmark import choose_faces, run
 from tests.faces import write_faces
 
 NETWORKS = Networks(width=8, blocks_per_group=1, warp_blocks=1)
@@ -279,13 +272,13 @@ def test_the_headline_and_the_plot_table_of_the_test_split_repeat_the_report_in_
     headline = json.loads((out / "metrics.json").read_text())
     plot = pd.read_csv(out / "benchmark_table.csv")
     assert list(plot.columns) == ["system", "split", "psnr", "low", "high"]
-    assert plot["system"].tolist() == [system.name for system in SYSTEMS]  # once each: a bar a system
+    assert sorted(plot["system"]) == sorted(HEADLINE)  # once each: a bar a system
     assert set(plot["split"]) == {"test"}
     for split in IMAGES:
         assert set(headline[split]) == set(HEADLINE)
         for entry in report.systems:
             psnr = entry.splits[split]["psnr"]
-            if split == "test":
+            if split == "test" and entry.system in HEADLINE:
                 line = plot[plot["system"] == entry.system].iloc[0]
                 wanted = tuple(round(value, 4) for value in (psnr.mean, psnr.low, psnr.high))
                 assert (line["psnr"], line["low"], line["high"]) == wanted
@@ -419,8 +412,3 @@ def test_the_seed_chooses_the_faces_and_null_takes_all():
     first, second = (choose_faces(rows, identity, 10, seed) for seed in (0, 1))
     assert not np.array_equal(first, second)
     assert set(first.tolist()) <= set(rows.tolist())
-
-
-def test_the_clock_takes_the_median_batch_without_the_first_unless_it_is_alone():
-    assert Clock([(8.0, 4)]).seconds_per_image() == 2.0
-    assert Clock([(8.0, 4), (1.0, 4), (60.0, 4), (0.5, 2)]).seconds_per_image() == 0.25

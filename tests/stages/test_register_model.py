@@ -10,6 +10,8 @@ from mlflow import MlflowClient
 
 from gwainet.dataset import Faces
 from gwainet.errors import CheckpointError, ContractError, DataError, TrackingError
+from gwainet.evaluation.report import BenchmarkReport
+from gwainet.evaluation.systems import MODELS
 from gwainet.files import file_digest, write_json
 from gwainet.nets.model import Metadata, build_generator, save_weights
 from gwainet.params import Params, check_params
@@ -51,7 +53,7 @@ def benchmarked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_faces(paths["faces"], identities={"train": 2, "validation": 2, "test": 2}, images=2)
     faces = Faces(paths["faces"])
     write_json(paths["passed"], {"format": 1, "digest": faces.digest, "expectations": 1})
-    for seed, model in enumerate(benchmark.MODELS.values()):
+    for seed, model in enumerate(MODELS.values()):
         write_weights(paths[model.folder] / model.variant / "weights.safetensors", faces, model.guided, seed)
     benchmark.run(make_params(), **paths, recorder=NullRecorder())
     return place
@@ -101,7 +103,7 @@ def test_the_chosen_variant_is_registered_with_its_benchmark(world: World, clien
         "data_digest": faces.digest,
         "params_digest": make_params(variant).digest(),
     }
-    report = benchmark.BenchmarkReport.model_validate_json((world.paths["report"] / "benchmark.json").read_text())
+    report = BenchmarkReport.model_validate_json((world.paths["report"] / "benchmark.json").read_text())
     (own,) = [system for system in report.systems if system.system == variant]
     assert version.tags["test.psnr"] == f"{own.splits['test']['psnr'].mean:.4f}"
     assert float(version.tags["test.psnr_over_bicubic"]) == pytest.approx(

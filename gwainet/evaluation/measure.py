@@ -1,0 +1,138 @@
+"""Every system's answer to every face, and every metric of it."""
+
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from statistics import median
+
+import numpy as np
+import pandas as pd
+
+from gwainet.dataset import Faces, Rows, Split
+from gwainet.evaluation.systems import SUFFIXES, SYSTEMS, Guide
+from gwainet.images import Uint8, upscale
+from gwainet.metrics import METRICS, all_metrics
+from gwainet.nets.model import Generator
+from gwainet.progress import Ticker, progress
+
+
+@dataclass
+class Clock:
+    """Seconds that a model took for its batches."""
+
+    batches: list[tuple[float, int]] = field(default_factory=list)
+
+    def seconds_per_image(self) -> float:
+        """Median over the batches, without the first, which also sets up kernels and memory, where there are others."""
+        return median(seconds / images for seconds, images in self.batches[1:] or self.batches)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What `measure` finds: the per-image table, the grid's pictures by row, and each model's clock."""
+
+    table: pd.DataFrame
+    pictures: dict[int, dict[str, Uint8]]
+    clocks: dict[str, Clock]
+
+
+def measure(
+    faces: Faces,
+    rows: Mapping[Split, Rows],
+    generators: Mapping[str, Generator],
+    shown: Rows,
+    batch_size: int,
+    workers: int,
+) -> Measured:
+    """Let every system answer for every row, and measure each answer."""
+    clocks = {name: Clock() for name in generators}
+    keep = set(shown.tolist())
+    pictures: dict[int, dict[str, Uint8]] = {}
+    parts: list[pd.DataFrame] = []
+    total = len(SYSTEMS) * sum(len(chosen) for chosen in rows.values())
+    # the metrics' time is spent in NumPy and SciPy, which let other threads run: no processes to start
+    with progress("benchmark", total, "images") as ticker, ThreadPoolExecutor(workers) as pool:
+        for split, batch in _batches(rows, batch_size):
+            ticker.note(split)
+            low, truth = np.asarray(faces.lr[batch]), np.asarray(faces.hr[batch])
+            guide_rows: dict[Guide, Rows] = {
+                "none": np.full(len(batch), -1),
+                "own": faces.guide_row[batch],
+                "other": faces.other_guide_row[batch],
+                "target": batch,
+            }
+            guides: dict[Guide, Uint8] = {
+                kind: np.asarray(faces.hr[of]) for kind, of in guide_rows.items() if kind != "none"
+            }
+            answers = answer(generators, low, guides, clocks)
+            values = _metrics(pool, answers, low, truth, ticker)
+            people = faces.manifest.iloc[batch]
+            # one frame a batch: CelebA's tens of thousands of frames, one a system and batch, would fill the memory
+            parts.append(
+                pd.DataFrame(
+                    {
+                        "split": split,
+                        "row": np.tile(batch, len(SYSTEMS)),
+                        "identity": np.tile(people["identity"].to_numpy(object), len(SYSTEMS)),
+                        "source_file": np.tile(people["source_file"].to_numpy(object), len(SYSTEMS)),
+                        "guide_row": np.concatenate([guide_rows[system.guide] for system in SYSTEMS]),
+                        "system": np.repeat(np.array([system.name for system in SYSTEMS], object), len(batch)),
+                        **{metric: np.concatenate([values[s.name][metric] for s in SYSTEMS]) for metric in METRICS},
+                    }
+                )
+            )
+            for place, row in enumerate(batch.tolist()):
+                if row in keep:
+                    pictures[row] = {name: made[place] for name, made in answers.items()}
+                    pictures[row] |= {"lr": low[place], "guide": guides["own"][place], "gt": truth[place]}
+    return Measured(pd.concat(parts, ignore_index=True), pictures, clocks)
+
+
+def answer(
+    generators: Mapping[str, Generator], low: Uint8, guides: Mapping[Guide, Uint8], clocks: Mapping[str, Clock]
+) -> dict[str, Uint8]:
+    """What each system makes of a batch.
+
+    Args:
+        generators: of `MODELS`.
+        low: I_LR, (B, h, w, 3).
+        guides: the pictures for each kind of guide, (B, H, W, 3).
+        clocks: one a model; the time from pictures to pictures is added.
+
+    Returns:
+        System -> (B, H, W, 3), in the order of `SYSTEMS`.
+    """
+    made: dict[str, Uint8] = {"bicubic": np.stack([upscale(picture) for picture in low])}
+    for kind, guide in guides.items():
+        made[f"guide_only{SUFFIXES[kind]}"] = guide
+    for name, generator in generators.items():
+        kinds: list[Guide] = list(guides) if generator.guided else ["own"]  # without a guide there is one answer
+        for kind in kinds:
+            started = time.perf_counter()
+            sr, warped = generator.super_resolve(low, guides[kind] if generator.guided else None)
+            clocks[name].batches.append((time.perf_counter() - started, len(low)))
+            made[f"{name}{SUFFIXES[kind]}"] = sr
+            if name == "psnr_phase" and warped is not None:
+                made[f"warped_guide{SUFFIXES[kind]}"] = warped
+    return {system.name: made[system.name] for system in SYSTEMS}
+
+
+def _batches(rows: Mapping[Split, Rows], size: int) -> Iterator[tuple[Split, Rows]]:
+    for split, chosen in rows.items():
+        for start in range(0, len(chosen), size):
+            yield split, chosen[start : start + size]
+
+
+def _metrics(
+    pool: ThreadPoolExecutor, answers: Mapping[str, Uint8], low: Uint8, truth: Uint8, ticker: Ticker
+) -> dict[str, dict[str, list[float]]]:
+    """System -> metric -> a value an image."""
+    images = len(low)
+    values: dict[str, dict[str, list[float]]] = {name: {metric: [] for metric in METRICS} for name in answers}
+    jobs = [(name, made[place], truth[place], low[place]) for name, made in answers.items() for place in range(images)]
+    for (name, *_), measured in zip(jobs, pool.map(lambda job: all_metrics(*job[1:]), jobs), strict=True):
+        for metric, value in measured.items():
+            values[name][metric].append(value)
+        ticker.advance()
+    return values

@@ -1,0 +1,180 @@
+"""`benchmark.json`: its schema, and how it is made of the per-image figures (docs/paper.md, M6)."""
+
+from typing import Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
+
+from gwainet.dataset import Split
+from gwainet.evaluation.systems import COMPARISONS, HEADLINE, HEADLINE_METRICS, SYSTEMS, Guide
+from gwainet.metrics import CONVENTIONS, METRICS, Interval, bootstrap_interval, paired_difference
+from gwainet.params import Params
+
+DIGITS = 6  # of numbers in the report: the last bits of a sum depend on the machine
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Estimate(_Part):
+    """A mean over images with its interval over people; the unit is the metric's."""
+
+    mean: float
+    low: float = Field(description="2.5th percentile of the bootstrap over identities")
+    high: float = Field(description="97.5th percentile of the bootstrap over identities")
+
+
+class ModelReport(_Part):
+    """Weights that were compared."""
+
+    file: str = Field(description="relative to the models' directory of the profile")
+    weights_digest: str = Field(description="SHA-256 of the file")
+    parameters: int = Field(description="number of trained values")
+    guided: bool
+
+
+class SplitReport(_Part):
+    """The faces of a split that were used."""
+
+    images: int
+    identities: int
+
+
+class SystemReport(_Part):
+    """One system's figures."""
+
+    system: str
+    title: str
+    model: str | None = Field(description="a key of `models`; null for a method without weights")
+    guide: Guide
+    splits: dict[str, dict[str, Estimate]] = Field(description="split -> metric")
+
+
+class ComparisonReport(_Part):
+    """Mean of a - b over the same images."""
+
+    a: str
+    b: str
+    splits: dict[str, dict[str, Estimate]] = Field(description="split -> metric")
+
+
+class BenchmarkReport(_Part):
+    """`benchmark.json`."""
+
+    format: Literal[1] = 1
+    profile: str
+    data_digest: str = Field(description="of faces.json: the manifest's content and the pictures")
+    params_digest: str = Field(description="over the sections `networks` and `benchmark`; the models have digests")
+    conventions: dict[str, str] = Field(description="metric -> what it is, in words; `interval`: of the intervals")
+    splits: dict[str, SplitReport]
+    models: dict[str, ModelReport]
+    systems: list[SystemReport]
+    comparisons: list[ComparisonReport]
+
+
+def make_report(
+    params: Params, params_digest: str, data_digest: str, table: pd.DataFrame, models: dict[str, ModelReport]
+) -> BenchmarkReport:
+    """Means, intervals and differences of what `measure` found.
+
+    Args:
+        params: of the profile.
+        params_digest: over the sections that shape the report.
+        data_digest: of the faces.
+        table: one row an image and system.
+        models: whose weights answered.
+    """
+    settings = params.benchmark
+    samples, seed = settings.bootstrap_samples, settings.seed
+    # of[split][system]: one row an image, in the same order for every system
+    of = {
+        split: {str(name): part for name, part in of_split.groupby("system")}
+        for split, of_split in ((split, table[table["split"] == split]) for split in settings.splits)
+    }
+    identities = {split: parts["bicubic"]["identity"] for split, parts in of.items()}
+
+    def means(system: str) -> dict[str, dict[str, Estimate]]:
+        return {
+            split: {
+                metric: _estimate(bootstrap_interval(parts[system][metric], identities[split], samples, seed))
+                for metric in METRICS
+            }
+            for split, parts in of.items()
+        }
+
+    def differences(a: str, b: str) -> dict[str, dict[str, Estimate]]:
+        return {
+            split: {
+                metric: _estimate(
+                    paired_difference(parts[a][metric], parts[b][metric], identities[split], samples, seed)
+                )
+                for metric in METRICS
+            }
+            for split, parts in of.items()
+        }
+
+    return BenchmarkReport(
+        profile=params.profile,
+        data_digest=data_digest,
+        params_digest=params_digest,
+        conventions={
+            **CONVENTIONS,
+            "interval": (
+                f"95 % percentile bootstrap over identities: {samples} resamples of the people of the split, with "
+                "replacement; the mean is over all images of a resample"
+            ),
+        },
+        splits={split: SplitReport(images=len(who), identities=who.nunique()) for split, who in identities.items()},
+        models=models,
+        systems=[
+            SystemReport(
+                system=system.name,
+                title=system.title,
+                model=system.model,
+                guide=system.guide,
+                splits=means(system.name),
+            )
+            for system in SYSTEMS
+        ],
+        comparisons=[ComparisonReport(a=a, b=b, splits=differences(a, b)) for a, b in COMPARISONS],
+    )
+
+
+def _estimate(interval: Interval) -> Estimate:
+    return Estimate(**{name: round(value, DIGITS) for name, value in interval._asdict().items()})
+
+
+def headline(report: BenchmarkReport) -> dict[str, dict[str, dict[str, float]]]:
+    """Split -> system -> metric of the main systems."""
+    return {
+        split: {
+            entry.system: {metric: round(entry.splits[split][metric].mean, 4) for metric in HEADLINE_METRICS}
+            for entry in report.systems
+            if entry.system in HEADLINE
+        }
+        for split in report.splits
+    }
+
+
+def plot_table(report: BenchmarkReport, split: Split) -> pd.DataFrame:
+    """PSNR of the main systems on a split, dB; the target as its own guide (100 dB) would flatten their differences."""
+    rows = []
+    for entry in (entry for entry in report.systems if entry.system in HEADLINE):
+        psnr = entry.splits[split]["psnr"]
+        rows.append((entry.system, split, *(round(value, 4) for value in (psnr.mean, psnr.low, psnr.high))))
+    return pd.DataFrame(rows, columns=["system", "split", "psnr", "low", "high"])
+
+
+def flat(report: BenchmarkReport) -> dict[str, float]:
+    """Names and values for the recorder: `test.gwainet.psnr`, `test.gwainet_minus_banet.psnr_low`."""
+    values: dict[str, float] = {}
+    for entry in report.systems:
+        for split, metrics in entry.splits.items():
+            values |= {f"{split}.{entry.system}.{metric}": estimate.mean for metric, estimate in metrics.items()}
+    for pair in report.comparisons:
+        for split, metrics in pair.splits.items():
+            for metric, estimate in metrics.items():
+                name = f"{split}.{pair.a}_minus_{pair.b}.{metric}"
+                values |= {name: estimate.mean, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+    return values

@@ -1,0 +1,79 @@
+"""The benchmark for the eye: the grid of faces, and tables on the terminal."""
+
+from collections.abc import Mapping, Sequence
+
+from PIL import Image
+from rich.table import Table
+from rich.text import Text
+
+from gwainet.evaluation.measure import Clock
+from gwainet.evaluation.report import BenchmarkReport
+from gwainet.images import Uint8, grid
+from gwainet.metrics import METRICS
+from gwainet.params import SCALE
+
+
+def face_grid(pictures: Mapping[int, Mapping[str, Uint8]]) -> Image.Image:
+    """Some faces beside what the main systems make of them."""
+    columns = {
+        "lr": "LR",
+        "guide": "Guide",
+        "warped_guide": "Warped guide",
+        "bicubic": "Bicubic",
+        "banet": "BAnet",
+        "psnr_phase": "PSNR phase",
+        "gwanet": "GWAnet",
+        "gwainet": "GWAInet",
+        "gwainet-r": "GWAInet, wrong guide",
+        "gt": "GT",
+    }
+    rows: list[Sequence[Uint8]] = []
+    for row in sorted(pictures):
+        shown = dict(pictures[row])
+        shown["lr"] = shown["lr"].repeat(SCALE, axis=0).repeat(SCALE, axis=1)
+        rows.append([shown[name] for name in columns])
+    return grid(rows, list(columns.values()))
+
+
+def results_table(report: BenchmarkReport, split: str, clocks: Mapping[str, Clock]) -> Table:
+    """Systems by metrics; the best of each metric is bold, upper bounds aside."""
+    faces = report.splits[split]
+    table = _narrow_table(f"{split}: {faces.images} faces of {faces.identities} people")
+    table.add_column("system", no_wrap=True)
+    for title in ("PSNR dB [95 %]", "PSNR-Y", "SSIM", "LR-PSNR", "ms/face"):
+        table.add_column(title, justify="right", no_wrap=True)
+    rivals = [entry for entry in report.systems if entry.guide != "target"]
+    best = {metric: max(entry.splits[split][metric].mean for entry in rivals) for metric in METRICS}
+    for entry in report.systems:
+        cells = [Text(entry.title, style="" if entry in rivals else "dim")]
+        for metric in METRICS:
+            estimate = entry.splits[split][metric]
+            text = f"{estimate.mean:.4f}" if metric == "ssim" else f"{estimate.mean:.2f}"
+            if metric == "psnr":
+                text += f" [{estimate.low:.2f}, {estimate.high:.2f}]"
+            cells.append(
+                Text(text, style="dim" if entry not in rivals else "bold" if estimate.mean == best[metric] else "")
+            )
+        own_time = entry.model is not None and entry.system == entry.model
+        cells.append(Text(f"{clocks[entry.system].seconds_per_image() * 1000:.1f}" if own_time else ""))
+        table.add_row(*cells)
+    return table
+
+
+def comparisons_table(report: BenchmarkReport, split: str) -> Table:
+    """Paired differences; those whose interval excludes 0 are bold."""
+    titles = {entry.system: entry.title for entry in report.systems}
+    table = _narrow_table(f"{split}: paired differences")
+    table.add_column("difference", no_wrap=True)
+    table.add_column("PSNR dB [95 %]", justify="right", no_wrap=True)
+    for pair in report.comparisons:
+        psnr = pair.splits[split]["psnr"]
+        sure = "bold" if psnr.low > 0 or psnr.high < 0 else ""
+        text = f"{psnr.mean:+.2f} [{psnr.low:+.2f}, {psnr.high:+.2f}]"
+        table.add_row(Text(f"{titles[pair.a]} - {titles[pair.b]}"), Text(text, style=sure))
+    return table
+
+
+def _narrow_table(title: str) -> Table:
+    """Without lines: all columns fit the 80 characters of a log."""
+    return Table(title=title, title_justify="left", box=None, pad_edge=False)

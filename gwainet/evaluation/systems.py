@@ -1,0 +1,103 @@
+"""The systems that are compared, and the comparisons (docs/paper.md, M5; Sec. 4.3).
+
+A system is what answers: a plain method, or a model with a kind of guide. The suffix of its name says which guide:
+none for another photo of the same person, `-r` for a photo of another person (GWAnet-R), `-target` for the target
+itself (an upper bound on what a guide can give).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Guide = Literal["none", "own", "other", "target"]
+
+SUFFIXES: dict[Guide, str] = {"own": "", "other": "-r", "target": "-target"}
+
+
+@dataclass(frozen=True)
+class Model:
+    """Trained weights that are compared.
+
+    Attributes:
+        folder: the stage's input they lie in: `psnr` or `adversarial`.
+        variant: of that stage.
+        guided: whether the variant takes a guide.
+    """
+
+    folder: Literal["psnr", "adversarial"]
+    variant: str
+    guided: bool
+
+
+@dataclass(frozen=True)
+class System:
+    """What answers.
+
+    Attributes:
+        name: in files.
+        title: in tables.
+        model: whose weights; None for a method without weights.
+        guide: which guide it is given.
+    """
+
+    name: str
+    title: str
+    model: str | None
+    guide: Guide
+
+
+MODELS = {
+    "banet_psnr": Model("psnr", "banet", guided=False),
+    "psnr_phase": Model("psnr", "guided", guided=True),
+    "banet": Model("adversarial", "banet", guided=False),
+    "gwanet": Model("adversarial", "gwanet", guided=True),
+    "gwainet": Model("adversarial", "gwainet", guided=True),
+}
+
+
+def _each_guide(name: str, title: str, model: str | None) -> tuple[System, ...]:
+    return (
+        System(name, title, model, "own"),
+        System(f"{name}-r", f"{title}-R", model, "other"),
+        System(f"{name}-target", f"{title} (target)", model, "target"),
+    )
+
+
+SYSTEMS: tuple[System, ...] = (
+    System("bicubic", "Bicubic", None, "none"),
+    *_each_guide("guide_only", "Guide only", None),
+    *_each_guide("warped_guide", "Warped guide", "psnr_phase"),
+    System("banet_psnr", "PSNR phase, no guide", "banet_psnr", "none"),
+    *_each_guide("psnr_phase", "PSNR phase", "psnr_phase"),
+    System("banet", "BAnet", "banet", "none"),
+    *_each_guide("gwanet", "GWAnet", "gwanet"),
+    *_each_guide("gwainet", "GWAInet", "gwainet"),
+)
+
+HEADLINE = (  # of metrics.json: 18 systems would not fit a terminal
+    "bicubic",
+    "banet_psnr",
+    "psnr_phase",
+    "psnr_phase-r",
+    "banet",
+    "gwanet",
+    "gwanet-r",
+    "gwainet",
+    "gwainet-r",
+)
+HEADLINE_METRICS = ("psnr", "ssim")
+
+COMPARISONS: tuple[tuple[str, str], ...] = (
+    ("warped_guide", "guide_only"),
+    ("banet_psnr", "bicubic"),
+    ("psnr_phase", "bicubic"),
+    ("psnr_phase", "banet_psnr"),
+    ("psnr_phase", "psnr_phase-r"),
+    ("banet", "bicubic"),
+    ("gwanet", "bicubic"),
+    ("gwanet", "banet"),
+    ("gwanet", "gwanet-r"),
+    ("gwainet", "bicubic"),
+    ("gwainet", "banet"),
+    ("gwainet", "gwainet-r"),
+    ("gwainet", "gwanet"),
+)
