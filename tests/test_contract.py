@@ -27,7 +27,15 @@ PARAMS: dict[str, Any] = YAML(typ="safe").load(PROJECT / "params.yaml")
 UNREAD = {("train_adversarial", "gwanet"): {"inet"}, ("train_adversarial", "banet"): {"inet"}}
 
 # Source whose change makes a stage run again. The rest (training, tracking, reports, params) is the frame around it.
-WATCHED = ("gwainet.nets", "gwainet.losses", "gwainet.metrics", "gwainet.people", "gwainet.sources", "gwainet.quality")
+WATCHED = (
+    "gwainet.nets",
+    "gwainet.losses",
+    "gwainet.metrics",
+    "gwainet.identity",
+    "gwainet.people",
+    "gwainet.sources",
+    "gwainet.quality",
+)
 
 # docs/formats.md
 FILES = {

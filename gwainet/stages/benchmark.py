@@ -1,4 +1,4 @@
-"""Stage `benchmark`: every system on the same held-out faces, with every metric (docs/paper.md, M1, M2, M4 to M6).
+"""Stage `benchmark`: every system on the same held-out faces, with every metric (docs/paper.md, M1 to M6).
 
 A system is what answers: a plain method, or a model with a kind of guide. The suffix of its name says which guide:
 none for another photo of the same person, `-r` for a photo of another person (GWAnet-R), `-target` for the target
@@ -8,7 +8,8 @@ Writes, each the same bytes for the same weights, faces and params on one kind o
 
 - `benchmark.json`: `BenchmarkReport` below: means with 95 % intervals over people, paired differences, digests
 - `benchmark.csv`: one row an image and system: `split, row, identity, source_file, guide_row, system`, then the
-  metrics; `row` and `guide_row` are rows of the manifest, `guide_row` is -1 for a system without a guide
+  metrics that were measured; `row` and `guide_row` are rows of the manifest, `guide_row` is -1 for a system without
+  a guide
 - `metrics.json`: split -> system -> metric of the main systems, for `dvc metrics show`
 - `benchmark_table.csv`: `system, split, psnr, low, high`, for `dvc plots show`
 - `grid.png`: some test faces beside what the systems make of them
@@ -19,7 +20,8 @@ Seconds per image go to the recorder alone: they differ from run to run.
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -33,8 +35,17 @@ from rich.table import Table
 from rich.text import Text
 
 from gwainet.dataset import Faces, Rows, Split, open_checked
-from gwainet.errors import CheckpointError, DataError
+from gwainet.errors import CheckpointError, DataError, ExtraError
 from gwainet.files import file_digest, staged_directory, write_json
+from gwainet.identity import (
+    IDENTITY_CONVENTION,
+    IDENTITY_METRIC,
+    FaceNetwork,
+    Similarities,
+    face_network,
+    face_processes,
+    similarities,
+)
 from gwainet.images import Uint8, grid, upscale
 from gwainet.metrics import (
     CONVENTIONS,
@@ -130,7 +141,16 @@ HEADLINE = (  # of metrics.json: 18 systems would not fit a terminal
     "gwainet",
     "gwainet-r",
 )
-HEADLINE_METRICS = ("psnr", "ssim")
+HEADLINE_METRICS = ("psnr", "ssim", IDENTITY_METRIC)
+
+COLUMNS = {  # of the tables a user sees
+    "psnr": "PSNR dB [95 %]",
+    "psnr_y": "PSNR-Y",
+    "ssim": "SSIM",
+    "lr_psnr": "LR-PSNR",
+    IDENTITY_METRIC: "face",
+}
+DECIMALS = {"ssim": 4, IDENTITY_METRIC: 3}  # in those tables; 2 of what is in dB
 
 COMPARISONS: tuple[tuple[str, str], ...] = (
     ("warped_guide", "guide_only"),
@@ -177,6 +197,15 @@ class SplitReport(_Part):
     identities: int
 
 
+class IdentityReport(_Part):
+    """The network of `identity_similarity`, and how often its detector found a face on the ground truth."""
+
+    dlib: str = Field(description="version")
+    descriptor_digest: str = Field(description="SHA-256 of the descriptor's weights")
+    landmarks_digest: str = Field(description="SHA-256 of the landmarks' weights")
+    faces_found: dict[str, int] = Field(description="split -> images; the others were cut out at the usual place")
+
+
 class SystemReport(_Part):
     """One system's figures."""
 
@@ -204,9 +233,19 @@ class BenchmarkReport(_Part):
     params_digest: str = Field(description="over the sections `networks` and `benchmark`; the models have digests")
     conventions: dict[str, str] = Field(description="metric -> what it is, in words; `interval`: of the intervals")
     splits: dict[str, SplitReport]
+    identity: IdentityReport | None = Field(None, description="null: identity_similarity was not measured")
     models: dict[str, ModelReport]
     systems: list[SystemReport]
     comparisons: list[ComparisonReport]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What was measured, in the order of tables."""
+        return _metrics_of(measures_identity=self.identity is not None)
+
+
+def _metrics_of(*, measures_identity: bool) -> tuple[str, ...]:
+    return (*METRICS, IDENTITY_METRIC) if measures_identity else METRICS
 
 
 @dataclass
@@ -222,11 +261,12 @@ class Clock:
 
 @dataclass(frozen=True)
 class Measured:
-    """What `_measure` finds: the per-image table, the grid's pictures by row, and each model's clock."""
+    """What `_measure` finds: per-image table, the grid's pictures by row, each model's clock, faces found by split."""
 
     table: pd.DataFrame
     pictures: dict[int, dict[str, Uint8]]
     clocks: dict[str, Clock]
+    faces_found: dict[str, int]
 
 
 def run(
@@ -247,6 +287,7 @@ def run(
         ContractError: check_faces passed other faces than these.
         DataError: the faces are missing, too small to be measured, or a split has none.
         CheckpointError: weights are missing, damaged or of another kind.
+        ExtraError: `benchmark.identity` is `on` and dlib is not installed.
     """
     prepared = open_checked(faces, passed)
     if min(prepared.height, prepared.width) < SMALLEST_SIDE:
@@ -255,6 +296,7 @@ def run(
             f"{SMALLEST_SIDE} a side are needed (prepare_faces.crop)"
         )
     settings = params.benchmark
+    network = _face_network(settings)
     rows: dict[Split, Rows] = {split: _rows_of(prepared, split, settings) for split in settings.splits}
     device = choose_device(params.runtime)
     recorder.params(device_facts(device))
@@ -272,7 +314,8 @@ def run(
 
     shown_split: Split = "test" if "test" in settings.splits else settings.splits[-1]
     shown = choose_faces(rows[shown_split], prepared.identity, settings.grid_faces, settings.seed)
-    measured = _measure(prepared, rows, generators, shown, settings.batch_size, params.runtime.workers or _cores())
+    workers = params.runtime.workers or _cores()
+    measured = _measure(prepared, rows, generators, shown, settings.batch_size, workers, network is not None)
     models = {
         name: ModelReport(
             file=f"{path.parent.parent.name}/{path.parent.name}/{path.name}",
@@ -282,7 +325,8 @@ def run(
         )
         for name, path in weights.items()
     }
-    report = _report(params, prepared, measured.table, models)
+    identified = None if network is None else IdentityReport(**network._asdict(), faces_found=measured.faces_found)
+    report = _report(params, prepared, measured.table, models, identified)
     picture = _picture(measured.pictures)
     with staged_directory(out) as partial:
         write_json(partial / "benchmark.json", report.model_dump(mode="json"))
@@ -301,6 +345,19 @@ def run(
         console.print(_results_table(report, split, measured.clocks))
         console.print(_comparisons_table(report, split))
     say(f"Benchmark: {out / 'benchmark.json'}, pictures in {out / 'grid.png'}")
+
+
+def _face_network(settings: BenchmarkParams) -> FaceNetwork | None:
+    """The network that `benchmark.identity` asks for; None where it is not to be measured."""
+    if settings.identity == "off":
+        return None
+    try:
+        return face_network()
+    except ExtraError as error:
+        if settings.identity == "on":
+            raise
+        say(f"Not measured: {IDENTITY_METRIC} ({error})")
+        return None
 
 
 def choose_faces(rows: Rows, identity: Rows, count: int | None, seed: int) -> Rows:
@@ -349,15 +406,20 @@ def _measure(
     shown: Rows,
     batch_size: int,
     workers: int,
+    measures_identity: bool,
 ) -> Measured:
     """Let every system answer for every row, and measure each answer."""
     clocks = {name: Clock() for name in generators}
     keep = set(shown.tolist())
     pictures: dict[int, dict[str, Uint8]] = {}
     parts: list[pd.DataFrame] = []
+    found: dict[str, int] = dict.fromkeys(rows, 0)
+    processes: AbstractContextManager[Executor | None] = nullcontext()
+    if measures_identity:
+        processes = face_processes(workers)
     total = len(SYSTEMS) * sum(len(chosen) for chosen in rows.values())
     # the metrics' time is spent in NumPy and SciPy, which let other threads run: no processes to start
-    with progress("benchmark", total, "images") as ticker, ThreadPoolExecutor(workers) as pool:
+    with progress("benchmark", total, "images") as ticker, ThreadPoolExecutor(workers) as pool, processes as describers:
         for split, batch in _batches(rows, batch_size):
             ticker.note(split)
             low, truth = np.asarray(faces.lr[batch]), np.asarray(faces.hr[batch])
@@ -371,7 +433,13 @@ def _measure(
                 kind: np.asarray(faces.hr[of]) for kind, of in guide_rows.items() if kind != "none"
             }
             answers = answer(generators, low, guides, clocks)
+            compared = _compare_faces(describers, answers, truth)  # meanwhile, the other metrics
             values = _metrics(pool, answers, low, truth, ticker)
+            for job in compared:
+                face = job.result()
+                found[split] += face.found
+                for name, value in face.cosines.items():
+                    values[name].setdefault(IDENTITY_METRIC, []).append(value)
             people = faces.manifest.iloc[batch]
             parts += [
                 pd.DataFrame(
@@ -391,7 +459,7 @@ def _measure(
                 if row in keep:
                     pictures[row] = {name: made[place] for name, made in answers.items()}
                     pictures[row] |= {"lr": low[place], "guide": guides["own"][place], "gt": truth[place]}
-    return Measured(pd.concat(parts, ignore_index=True), pictures, clocks)
+    return Measured(pd.concat(parts, ignore_index=True), pictures, clocks, found)
 
 
 def answer(
@@ -443,8 +511,27 @@ def _metrics(
     return values
 
 
-def _report(params: Params, faces: Faces, table: pd.DataFrame, models: dict[str, ModelReport]) -> BenchmarkReport:
+def _compare_faces(
+    processes: Executor | None, answers: Mapping[str, Uint8], truth: Uint8
+) -> list[Future[Similarities]]:
+    """A job for each image; none where identity is not measured."""
+    if processes is None:
+        return []
+    return [
+        processes.submit(similarities, gt, {name: made[place] for name, made in answers.items()})
+        for place, gt in enumerate(truth)
+    ]
+
+
+def _report(
+    params: Params,
+    faces: Faces,
+    table: pd.DataFrame,
+    models: dict[str, ModelReport],
+    identified: IdentityReport | None,
+) -> BenchmarkReport:
     settings = params.benchmark
+    metrics = _metrics_of(measures_identity=identified is not None)
     samples, seed = settings.bootstrap_samples, settings.seed
     # of[split][system]: one row an image, in the same order for every system
     of = {
@@ -458,6 +545,7 @@ def _report(params: Params, faces: Faces, table: pd.DataFrame, models: dict[str,
         params_digest=params.digest(STAGES["benchmark"].sections),
         conventions={
             **CONVENTIONS,
+            IDENTITY_METRIC: IDENTITY_CONVENTION if identified else _why_not_measured(settings),
             "interval": (
                 f"95 % percentile bootstrap over identities: {samples} resamples of the people of the split, with "
                 "replacement; the mean is over all images of a resample"
@@ -466,6 +554,7 @@ def _report(params: Params, faces: Faces, table: pd.DataFrame, models: dict[str,
         splits={
             split: SplitReport(images=len(part), identities=part["identity"].nunique()) for split, part in first.items()
         },
+        identity=identified,
         models=models,
         systems=[
             SystemReport(
@@ -478,7 +567,7 @@ def _report(params: Params, faces: Faces, table: pd.DataFrame, models: dict[str,
                         metric: _estimate(
                             bootstrap_interval(parts[system.name][metric], first[split]["identity"], samples, seed)
                         )
-                        for metric in METRICS
+                        for metric in metrics
                     }
                     for split, parts in of.items()
                 },
@@ -496,7 +585,7 @@ def _report(params: Params, faces: Faces, table: pd.DataFrame, models: dict[str,
                                 parts[a][metric], parts[b][metric], first[split]["identity"], samples, seed
                             )
                         )
-                        for metric in METRICS
+                        for metric in metrics
                     }
                     for split, parts in of.items()
                 },
@@ -506,6 +595,11 @@ def _report(params: Params, faces: Faces, table: pd.DataFrame, models: dict[str,
     )
 
 
+def _why_not_measured(settings: BenchmarkParams) -> str:
+    missing = ", and the extra `identity` was not installed" if settings.identity == "auto" else ""
+    return f"not measured: benchmark.identity is `{settings.identity}`{missing}"
+
+
 def _estimate(interval: Interval) -> Estimate:
     return Estimate(**{name: round(value, DIGITS) for name, value in interval._asdict().items()})
 
@@ -513,7 +607,11 @@ def _estimate(interval: Interval) -> Estimate:
 def _headline(report: BenchmarkReport) -> dict[str, dict[str, dict[str, float]]]:
     return {
         split: {
-            entry.system: {metric: round(entry.splits[split][metric].mean, 4) for metric in HEADLINE_METRICS}
+            entry.system: {
+                metric: round(entry.splits[split][metric].mean, 4)
+                for metric in HEADLINE_METRICS
+                if metric in report.metrics
+            }
             for entry in report.systems
             if entry.system in HEADLINE
         }
@@ -573,15 +671,15 @@ def _results_table(report: BenchmarkReport, split: str, clocks: Mapping[str, Clo
     faces = report.splits[split]
     table = _narrow_table(f"{split}: {faces.images} faces of {faces.identities} people")
     table.add_column("system", no_wrap=True)
-    for title in ("PSNR dB [95 %]", "PSNR-Y", "SSIM", "LR-PSNR", "ms/face"):
+    for title in (*(COLUMNS[metric] for metric in report.metrics), "ms/face"):
         table.add_column(title, justify="right", no_wrap=True)
     rivals = [entry for entry in report.systems if entry.guide != "target"]
-    best = {metric: max(entry.splits[split][metric].mean for entry in rivals) for metric in METRICS}
+    best = {metric: max(entry.splits[split][metric].mean for entry in rivals) for metric in report.metrics}
     for entry in report.systems:
         cells = [Text(entry.title, style="" if entry in rivals else "dim")]
-        for metric in METRICS:
+        for metric in report.metrics:
             estimate = entry.splits[split][metric]
-            text = f"{estimate.mean:.4f}" if metric == "ssim" else f"{estimate.mean:.2f}"
+            text = f"{estimate.mean:.{DECIMALS.get(metric, 2)}f}"
             if metric == "psnr":
                 text += f" [{estimate.low:.2f}, {estimate.high:.2f}]"
             cells.append(
@@ -596,20 +694,25 @@ def _results_table(report: BenchmarkReport, split: str, clocks: Mapping[str, Clo
 def _comparisons_table(report: BenchmarkReport, split: str) -> Table:
     """Paired differences; those whose interval excludes 0 are bold."""
     titles = {entry.system: entry.title for entry in report.systems}
+    columns = [metric for metric in ("psnr", IDENTITY_METRIC) if metric in report.metrics]
     table = _narrow_table(f"{split}: paired differences")
     table.add_column("difference", no_wrap=True)
-    table.add_column("PSNR dB [95 %]", justify="right", no_wrap=True)
+    for metric in columns:
+        table.add_column(COLUMNS[metric], justify="right", no_wrap=True)
     for pair in report.comparisons:
-        psnr = pair.splits[split]["psnr"]
-        sure = "bold" if psnr.low > 0 or psnr.high < 0 else ""
-        text = f"{psnr.mean:+.2f} [{psnr.low:+.2f}, {psnr.high:+.2f}]"
-        table.add_row(Text(f"{titles[pair.a]} - {titles[pair.b]}"), Text(text, style=sure))
+        cells = [Text(f"{titles[pair.a]} - {titles[pair.b]}")]
+        for metric in columns:
+            estimate, digits = pair.splits[split][metric], DECIMALS.get(metric, 2)
+            mean, low, high = (f"{value:+.{digits}f}" for value in (estimate.mean, estimate.low, estimate.high))
+            sure = "bold" if estimate.low > 0 or estimate.high < 0 else ""
+            cells.append(Text(f"{mean} [{low}, {high}]", style=sure))
+        table.add_row(*cells)
     return table
 
 
 def _narrow_table(title: str) -> Table:
     """Without lines: all columns fit the 80 characters of a log."""
-    return Table(title=title, title_justify="left", box=None, pad_edge=False)
+    return Table(title=title, title_justify="left", box=None, pad_edge=False, collapse_padding=True)
 
 
 def _cores() -> int:
