@@ -9,6 +9,7 @@
       ContractError   the data contract does not hold
       CheckpointError weights or a checkpoint do not fit the networks
       TrackingError   the tracking server refused or lost something
+      ExtraError      an optional part of the installation is missing
 """
 
 
@@ -38,3 +39,7 @@ class CheckpointError(GwainetError):
 
 class TrackingError(GwainetError):
     """The tracking server refused or lost something."""
+
+
+class ExtraError(GwainetError):
+    """An optional part of the installation (an extra of pyproject.toml) is missing."""

@@ -217,7 +217,7 @@ class TrainAdversarial(GuidedTraining):
 
 
 class Benchmark(Section):
-    """How models are compared (docs/paper.md, M1, M2, M4 to M6)."""
+    """How models are compared (docs/paper.md, M1 to M6)."""
 
     splits: tuple[Literal["validation", "test"], ...] = Field(("validation", "test"), min_length=1, strict=False)
     max_faces: Positive | None = Field(None, description="at most so many faces of a split; null: all")
@@ -225,6 +225,11 @@ class Benchmark(Section):
     bootstrap_samples: Positive = Field(2000, description="resamples of the identities for the 95 % intervals")
     seed: NotNegative = 0
     grid_faces: Positive = Field(8, description="rows of the picture grid")
+    identity: Literal["auto", "on", "off"] = Field(
+        "off",
+        description="similarity of faces by dlib (M3): `on` needs the extra `identity`, `auto` measures where it is "
+        "installed, so that what comes out depends on the machine; the report says which it was",
+    )
 
 
 class RegisterModel(Section):

@@ -35,6 +35,7 @@ WATCHED = (
     "gwainet.losses",
     "gwainet.metrics",
     "gwainet.psnr",
+    "gwainet.identity",
     "gwainet.people",
     "gwainet.evaluation",
     "gwainet.sources",

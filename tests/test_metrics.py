@@ -1,11 +1,15 @@
 import math
+from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from torchmetrics.functional import image as torchmetrics
 
 from gwainet.images import Uint8, downscale, upscale
 from gwainet.metrics import (
@@ -22,6 +26,7 @@ from gwainet.metrics import (
     psnr_y,
     ssim,
 )
+from gwainet.people import draw_photo
 
 LUMA_GAIN = 219 / 255  # black to white is 16 to 235
 
@@ -33,6 +38,39 @@ def picture(seed: int, height: int = 48, width: int = 40) -> Uint8:
     waves = 128 + 60 * np.sin(rows / 7 + seed)[..., None] * np.cos(columns / 5)[..., None]
     noisy: Uint8 = np.clip(waves + random.normal(0, 12, (height, width, 3)), 0, 255).astype(np.uint8)
     return noisy
+
+
+@cache
+def pair(kind: str, seed: int) -> tuple[Uint8, Uint8]:
+    """An answer and its truth: without structure, with some, or a face and its bicubic."""
+    random = np.random.default_rng(seed)
+    if kind == "noise":
+        a, b = random.integers(0, 256, (2, 32, 40, 3), dtype=np.uint8)
+        return a, b
+    if kind == "waves":
+        return picture(seed), picture(seed + 10)
+    gt = draw_photo(0, seed, 0, 1)[25:193, 17:161]  # the profile demo's crop
+    return upscale(downscale(gt)), gt
+
+
+each_pair = pytest.mark.parametrize(
+    ("kind", "seed"), [(k, s) for k in ("noise", "waves", "drawn face") for s in (0, 1)]
+)
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    """torchmetrics takes its constants (255, 10) in torch's default type: in float32 they cost 1e-6 dB."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+def tensor(picture: np.ndarray) -> torch.Tensor:
+    """As torchmetrics takes pictures. Shapes: (H, W, 3) or (H, W) -> (1, C, H, W)."""
+    channels = picture if picture.ndim == 3 else picture[..., None]
+    return torch.from_numpy(channels.astype(np.float64)).permute(2, 0, 1)[None]
 
 
 @given(base=st.integers(0, 200), offset=st.integers(1, 55))
@@ -82,13 +120,32 @@ def test_one_wrong_level_in_one_channel_is_seen_by_psnr_and_the_cap_keeps_the_or
     assert psnr(nearly, large) == PSNR_CAP
 
 
-def test_psnr_equals_scikit_image_on_random_pictures():
-    for seed in range(5):
-        a, b = picture(seed), picture(seed + 10)
-        assert psnr(a, b) == pytest.approx(peak_signal_noise_ratio(b, a, data_range=255), abs=1e-9)
-        cut_a, cut_b = a[8:-8, 8:-8], b[8:-8, 8:-8]
-        peer = peak_signal_noise_ratio(rgb2ycbcr(cut_b)[..., 0], rgb2ycbcr(cut_a)[..., 0], data_range=255)
-        assert psnr_y(a, b) == pytest.approx(peer, abs=1e-9)
+@each_pair
+def test_psnr_equals_scikit_images_and_torchmetrics(kind, seed, double):
+    sr, gt = pair(kind, seed)
+    assert psnr(sr, gt) == pytest.approx(peak_signal_noise_ratio(gt, sr, data_range=255), abs=1e-9)
+    peer = torchmetrics.peak_signal_noise_ratio(tensor(sr), tensor(gt), data_range=255.0)
+    assert psnr(sr, gt) == pytest.approx(peer.item(), abs=1e-9)
+
+
+@each_pair
+def test_psnr_y_equals_scikit_images_and_torchmetrics_on_scikit_images_luma(kind, seed, double):
+    sr, gt = pair(kind, seed)
+    # converted first, cropped afterwards: the same numbers, since a pixel's luma is its own
+    y_sr, y_gt = (rgb2ycbcr(picture)[8:-8, 8:-8, 0] for picture in (sr, gt))
+    assert psnr_y(sr, gt) == pytest.approx(peak_signal_noise_ratio(y_gt, y_sr, data_range=255), abs=1e-9)
+    peer = torchmetrics.peak_signal_noise_ratio(tensor(y_sr), tensor(y_gt), data_range=255.0)
+    assert psnr_y(sr, gt) == pytest.approx(peer.item(), abs=1e-9)
+
+
+def test_a_mean_of_decibels_is_torchmetrics_psnr_image_by_image_and_not_of_the_batch(double):
+    pairs = [pair("waves", 0), pair("drawn face", 0)]
+    sr, gt = (torch.cat([tensor(both[side][:40, :40]) for both in pairs]) for side in (0, 1))
+    mean = np.mean([psnr(a[:40, :40], b[:40, :40]) for a, b in pairs])
+    peer = torchmetrics.peak_signal_noise_ratio(sr, gt, data_range=255.0, dim=(1, 2, 3))
+    assert mean == pytest.approx(peer.item(), abs=1e-9)
+    of_batch = torchmetrics.peak_signal_noise_ratio(sr, gt, data_range=255.0).item()
+    assert of_batch < mean - 0.5  # PSNR of the mean error (docs/paper.md, M1)
 
 
 def test_luma_runs_from_16_to_235_and_equals_scikit_images():
@@ -139,15 +196,37 @@ def test_ssim_equals_its_definition_computed_window_by_window():
     assert ssim(a.astype(np.uint8), b.astype(np.uint8)) == pytest.approx(np.mean(values), abs=1e-9)
 
 
-def test_ssim_equals_the_mean_of_scikit_images_channels():
-    a, b = picture(10), picture(20)
-    channels = [
-        structural_similarity(
-            a[..., c], b[..., c], gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255
-        )
-        for c in range(3)
-    ]
-    assert ssim(a, b) == pytest.approx(np.mean(channels), abs=1e-9)
+@each_pair
+def test_ssim_equals_the_mean_of_scikit_images_channels_and_interior_map(kind, seed):
+    sr, gt = pair(kind, seed)
+    settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
+    channels = [structural_similarity(sr[..., c], gt[..., c], **settings) for c in range(3)]
+    assert ssim(sr, gt) == pytest.approx(np.mean(channels), abs=1e-9)
+    _, full = structural_similarity(sr, gt, channel_axis=-1, full=True, **settings)
+    assert ssim(sr, gt) == pytest.approx(full[5:-5, 5:-5].mean(), abs=1e-9)
+
+
+@each_pair
+def test_scikit_images_sample_covariance_is_the_same_ssim_with_a_smaller_k2(kind, seed):
+    sr, gt = pair(kind, seed)
+    inflated = 121 / 120  # scikit-image's default multiplies variances by n / (n - 1), n = 11 * 11
+    peer = structural_similarity(
+        sr, gt, channel_axis=-1, gaussian_weights=True, sigma=1.5, data_range=255, K2=0.03 * math.sqrt(inflated)
+    )
+    assert ssim(sr, gt) == pytest.approx(peer, abs=1e-9)
+
+
+@each_pair
+def test_ssim_equals_torchmetrics_map_inside_the_border_and_its_mean_of_mirrored_pictures(kind, seed):
+    sr, gt = pair(kind, seed)
+    mean, full = torchmetrics.structural_similarity_index_measure(
+        tensor(sr), tensor(gt), data_range=255.0, return_full_image=True
+    )
+    assert ssim(sr, gt) == pytest.approx(full[..., 5:-5, 5:-5].mean().item(), abs=1e-9)
+    # torchmetrics also counts the windows that reach over the border, into the mirrored picture
+    mirrored = [np.pad(picture, ((5, 5), (5, 5), (0, 0)), mode="reflect") for picture in (sr, gt)]
+    assert ssim(*mirrored) == pytest.approx(mean.item(), abs=1e-9)
+    assert mean.item() != pytest.approx(ssim(sr, gt), abs=1e-5)
 
 
 def test_lr_psnr_is_the_cap_for_the_truth_and_falls_by_a_shift_of_colour_as_psnr_does():
@@ -226,17 +305,20 @@ def test_the_interval_equals_a_plain_loop_over_resamples():
     assert tuple(bootstrap_interval(values, identities, 400, 5)) == pytest.approx((values.mean(), low, high), abs=1e-9)
 
 
-def test_intervals_of_a_known_mean_hold_it_about_95_times_in_100():
+@pytest.mark.parametrize("photos", [(4, 4, 4, 4), (1, 2, 3, 10)], ids=["as many photos each", "unequal"])
+def test_intervals_of_a_known_mean_hold_it_about_95_times_in_100_over_people_and_not_over_images(photos):
     random = np.random.default_rng(0)
-    trials, people, photos, truth = 400, 60, 4, 25.0
-    identities = np.repeat(np.arange(people), photos)
-    held = 0
+    trials, people, truth = 400, 60, 25.0
+    identities = np.repeat(np.arange(people), photos * (people // 4))
+    held = {"people": 0, "images": 0}
     for _ in range(trials):
         person = random.normal(0, 2.0, people)[identities]
-        values = truth + person + random.normal(0, 1.0, people * photos)
-        interval = bootstrap_interval(values, identities, 500, 0)
-        held += interval.low <= truth <= interval.high
-    assert 0.91 <= held / trials <= 0.98
+        values = truth + person + random.normal(0, 1.0, len(identities))
+        for drawn, units in (("people", identities), ("images", np.arange(len(identities)))):
+            interval = bootstrap_interval(values, units, 500, 0)
+            held[drawn] += interval.low <= truth <= interval.high
+    assert 0.91 <= held["people"] / trials <= 0.98
+    assert held["images"] / trials < 0.8  # what an interval over images would claim to be 95 %
 
 
 def test_intervals_over_people_are_wider_than_over_images_when_people_differ():

@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -11,8 +12,9 @@ import pandas as pd
 
 from gwainet.dataset import Faces, Rows, Split
 from gwainet.evaluation.systems import SUFFIXES, SYSTEMS, Guide
+from gwainet.identity import IDENTITY_METRIC, Similarities, face_processes, similarities
 from gwainet.images import Uint8, upscale
-from gwainet.metrics import METRICS, all_metrics
+from gwainet.metrics import all_metrics
 from gwainet.nets.model import Generator
 from gwainet.progress import Ticker, progress
 
@@ -30,11 +32,12 @@ class Clock:
 
 @dataclass(frozen=True)
 class Measured:
-    """What `measure` finds: the per-image table, the grid's pictures by row, and each model's clock."""
+    """What `measure` finds: per-image table, the grid's pictures by row, each model's clock, faces found by split."""
 
     table: pd.DataFrame
     pictures: dict[int, dict[str, Uint8]]
     clocks: dict[str, Clock]
+    faces_found: dict[str, int]
 
 
 def measure(
@@ -44,15 +47,20 @@ def measure(
     shown: Rows,
     batch_size: int,
     workers: int,
+    measures_identity: bool,
 ) -> Measured:
     """Let every system answer for every row, and measure each answer."""
     clocks = {name: Clock() for name in generators}
     keep = set(shown.tolist())
     pictures: dict[int, dict[str, Uint8]] = {}
     parts: list[pd.DataFrame] = []
+    found: dict[str, int] = dict.fromkeys(rows, 0)
+    processes: AbstractContextManager[Executor | None] = nullcontext()
+    if measures_identity:
+        processes = face_processes(workers)
     total = len(SYSTEMS) * sum(len(chosen) for chosen in rows.values())
     # the metrics' time is spent in NumPy and SciPy, which let other threads run: no processes to start
-    with progress("benchmark", total, "images") as ticker, ThreadPoolExecutor(workers) as pool:
+    with progress("benchmark", total, "images") as ticker, ThreadPoolExecutor(workers) as pool, processes as describers:
         for split, batch in _batches(rows, batch_size):
             ticker.note(split)
             low, truth = np.asarray(faces.lr[batch]), np.asarray(faces.hr[batch])
@@ -66,7 +74,13 @@ def measure(
                 kind: np.asarray(faces.hr[of]) for kind, of in guide_rows.items() if kind != "none"
             }
             answers = answer(generators, low, guides, clocks)
+            compared = _compare_faces(describers, answers, truth)  # meanwhile, the other metrics
             values = _metrics(pool, answers, low, truth, ticker)
+            for job in compared:
+                face = job.result()
+                found[split] += face.found
+                for name, value in face.cosines.items():
+                    values[name].setdefault(IDENTITY_METRIC, []).append(value)
             people = faces.manifest.iloc[batch]
             # one frame a batch: CelebA's tens of thousands of frames, one a system and batch, would fill the memory
             parts.append(
@@ -78,7 +92,10 @@ def measure(
                         "source_file": np.tile(people["source_file"].to_numpy(object), len(SYSTEMS)),
                         "guide_row": np.concatenate([guide_rows[system.guide] for system in SYSTEMS]),
                         "system": np.repeat(np.array([system.name for system in SYSTEMS], object), len(batch)),
-                        **{metric: np.concatenate([values[s.name][metric] for s in SYSTEMS]) for metric in METRICS},
+                        **{
+                            metric: np.concatenate([values[s.name][metric] for s in SYSTEMS])
+                            for metric in values["bicubic"]
+                        },
                     }
                 )
             )
@@ -86,7 +103,7 @@ def measure(
                 if row in keep:
                     pictures[row] = {name: made[place] for name, made in answers.items()}
                     pictures[row] |= {"lr": low[place], "guide": guides["own"][place], "gt": truth[place]}
-    return Measured(pd.concat(parts, ignore_index=True), pictures, clocks)
+    return Measured(pd.concat(parts, ignore_index=True), pictures, clocks, found)
 
 
 def answer(
@@ -129,10 +146,22 @@ def _metrics(
 ) -> dict[str, dict[str, list[float]]]:
     """System -> metric -> a value an image."""
     images = len(low)
-    values: dict[str, dict[str, list[float]]] = {name: {metric: [] for metric in METRICS} for name in answers}
+    values: dict[str, dict[str, list[float]]] = {name: {} for name in answers}
     jobs = [(name, made[place], truth[place], low[place]) for name, made in answers.items() for place in range(images)]
     for (name, *_), measured in zip(jobs, pool.map(lambda job: all_metrics(*job[1:]), jobs), strict=True):
         for metric, value in measured.items():
-            values[name][metric].append(value)
+            values[name].setdefault(metric, []).append(value)
         ticker.advance()
     return values
+
+
+def _compare_faces(
+    processes: Executor | None, answers: Mapping[str, Uint8], truth: Uint8
+) -> list[Future[Similarities]]:
+    """A job for each image; none where identity is not measured."""
+    if processes is None:
+        return []
+    return [
+        processes.submit(similarities, gt, {name: made[place] for name, made in answers.items()})
+        for place, gt in enumerate(truth)
+    ]

@@ -7,8 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gwainet.dataset import Split
 from gwainet.evaluation.systems import COMPARISONS, HEADLINE, HEADLINE_METRICS, SYSTEMS, Guide
+from gwainet.identity import IDENTITY_CONVENTION, IDENTITY_METRIC
 from gwainet.metrics import CONVENTIONS, METRICS, Interval, bootstrap_interval, paired_difference
-from gwainet.params import Params
+from gwainet.params import Benchmark, Params
 
 DIGITS = 6  # of numbers in the report: the last bits of a sum depend on the machine
 
@@ -41,6 +42,15 @@ class SplitReport(_Part):
     identities: int
 
 
+class IdentityReport(_Part):
+    """The network of `identity_similarity`, and how often its detector found a face on the ground truth."""
+
+    dlib: str = Field(description="version")
+    descriptor_digest: str = Field(description="SHA-256 of the descriptor's weights")
+    landmarks_digest: str = Field(description="SHA-256 of the landmarks' weights")
+    faces_found: dict[str, int] = Field(description="split -> images; the others were cut out at the usual place")
+
+
 class SystemReport(_Part):
     """One system's figures."""
 
@@ -68,13 +78,28 @@ class BenchmarkReport(_Part):
     params_digest: str = Field(description="over the sections `networks` and `benchmark`; the models have digests")
     conventions: dict[str, str] = Field(description="metric -> what it is, in words; `interval`: of the intervals")
     splits: dict[str, SplitReport]
+    identity: IdentityReport | None = Field(None, description="null: identity_similarity was not measured")
     models: dict[str, ModelReport]
     systems: list[SystemReport]
     comparisons: list[ComparisonReport]
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What was measured, in the order of tables."""
+        return _metrics_of(measures_identity=self.identity is not None)
+
+
+def _metrics_of(*, measures_identity: bool) -> tuple[str, ...]:
+    return (*METRICS, IDENTITY_METRIC) if measures_identity else METRICS
+
 
 def make_report(
-    params: Params, params_digest: str, data_digest: str, table: pd.DataFrame, models: dict[str, ModelReport]
+    params: Params,
+    params_digest: str,
+    data_digest: str,
+    table: pd.DataFrame,
+    models: dict[str, ModelReport],
+    identified: IdentityReport | None,
 ) -> BenchmarkReport:
     """Means, intervals and differences of what `measure` found.
 
@@ -84,8 +109,10 @@ def make_report(
         data_digest: of the faces.
         table: one row an image and system.
         models: whose weights answered.
+        identified: by which network faces were compared; None where they were not.
     """
     settings = params.benchmark
+    metrics = _metrics_of(measures_identity=identified is not None)
     samples, seed = settings.bootstrap_samples, settings.seed
     # of[split][system]: one row an image, in the same order for every system
     of = {
@@ -98,7 +125,7 @@ def make_report(
         return {
             split: {
                 metric: _estimate(bootstrap_interval(parts[system][metric], identities[split], samples, seed))
-                for metric in METRICS
+                for metric in metrics
             }
             for split, parts in of.items()
         }
@@ -109,7 +136,7 @@ def make_report(
                 metric: _estimate(
                     paired_difference(parts[a][metric], parts[b][metric], identities[split], samples, seed)
                 )
-                for metric in METRICS
+                for metric in metrics
             }
             for split, parts in of.items()
         }
@@ -120,12 +147,14 @@ def make_report(
         params_digest=params_digest,
         conventions={
             **CONVENTIONS,
+            IDENTITY_METRIC: IDENTITY_CONVENTION if identified else _why_not_measured(settings),
             "interval": (
                 f"95 % percentile bootstrap over identities: {samples} resamples of the people of the split, with "
                 "replacement; the mean is over all images of a resample"
             ),
         },
         splits={split: SplitReport(images=len(who), identities=who.nunique()) for split, who in identities.items()},
+        identity=identified,
         models=models,
         systems=[
             SystemReport(
@@ -141,6 +170,11 @@ def make_report(
     )
 
 
+def _why_not_measured(settings: Benchmark) -> str:
+    missing = ", and the extra `identity` was not installed" if settings.identity == "auto" else ""
+    return f"not measured: benchmark.identity is `{settings.identity}`{missing}"
+
+
 def _estimate(interval: Interval) -> Estimate:
     return Estimate(**{name: round(value, DIGITS) for name, value in interval._asdict().items()})
 
@@ -149,7 +183,11 @@ def headline(report: BenchmarkReport) -> dict[str, dict[str, dict[str, float]]]:
     """Split -> system -> metric of the main systems."""
     return {
         split: {
-            entry.system: {metric: round(entry.splits[split][metric].mean, 4) for metric in HEADLINE_METRICS}
+            entry.system: {
+                metric: round(entry.splits[split][metric].mean, 4)
+                for metric in HEADLINE_METRICS
+                if metric in report.metrics
+            }
             for entry in report.systems
             if entry.system in HEADLINE
         }

@@ -8,9 +8,18 @@ from rich.text import Text
 
 from gwainet.evaluation.measure import Clock
 from gwainet.evaluation.report import BenchmarkReport
+from gwainet.identity import IDENTITY_METRIC
 from gwainet.images import Uint8, grid
-from gwainet.metrics import METRICS
 from gwainet.params import SCALE
+
+COLUMNS = {
+    "psnr": "PSNR dB [95 %]",
+    "psnr_y": "PSNR-Y",
+    "ssim": "SSIM",
+    "lr_psnr": "LR-PSNR",
+    IDENTITY_METRIC: "face",
+}
+DECIMALS = {"ssim": 4, IDENTITY_METRIC: 3}  # 2 of what is in dB
 
 
 def face_grid(pictures: Mapping[int, Mapping[str, Uint8]]) -> Image.Image:
@@ -40,15 +49,15 @@ def results_table(report: BenchmarkReport, split: str, clocks: Mapping[str, Cloc
     faces = report.splits[split]
     table = _narrow_table(f"{split}: {faces.images} faces of {faces.identities} people")
     table.add_column("system", no_wrap=True)
-    for title in ("PSNR dB [95 %]", "PSNR-Y", "SSIM", "LR-PSNR", "ms/face"):
+    for title in (*(COLUMNS[metric] for metric in report.metrics), "ms/face"):
         table.add_column(title, justify="right", no_wrap=True)
     rivals = [entry for entry in report.systems if entry.guide != "target"]
-    best = {metric: max(entry.splits[split][metric].mean for entry in rivals) for metric in METRICS}
+    best = {metric: max(entry.splits[split][metric].mean for entry in rivals) for metric in report.metrics}
     for entry in report.systems:
         cells = [Text(entry.title, style="" if entry in rivals else "dim")]
-        for metric in METRICS:
+        for metric in report.metrics:
             estimate = entry.splits[split][metric]
-            text = f"{estimate.mean:.4f}" if metric == "ssim" else f"{estimate.mean:.2f}"
+            text = f"{estimate.mean:.{DECIMALS.get(metric, 2)}f}"
             if metric == "psnr":
                 text += f" [{estimate.low:.2f}, {estimate.high:.2f}]"
             cells.append(
@@ -63,17 +72,22 @@ def results_table(report: BenchmarkReport, split: str, clocks: Mapping[str, Cloc
 def comparisons_table(report: BenchmarkReport, split: str) -> Table:
     """Paired differences; those whose interval excludes 0 are bold."""
     titles = {entry.system: entry.title for entry in report.systems}
+    columns = [metric for metric in ("psnr", IDENTITY_METRIC) if metric in report.metrics]
     table = _narrow_table(f"{split}: paired differences")
     table.add_column("difference", no_wrap=True)
-    table.add_column("PSNR dB [95 %]", justify="right", no_wrap=True)
+    for metric in columns:
+        table.add_column(COLUMNS[metric], justify="right", no_wrap=True)
     for pair in report.comparisons:
-        psnr = pair.splits[split]["psnr"]
-        sure = "bold" if psnr.low > 0 or psnr.high < 0 else ""
-        text = f"{psnr.mean:+.2f} [{psnr.low:+.2f}, {psnr.high:+.2f}]"
-        table.add_row(Text(f"{titles[pair.a]} - {titles[pair.b]}"), Text(text, style=sure))
+        cells = [Text(f"{titles[pair.a]} - {titles[pair.b]}")]
+        for metric in columns:
+            estimate, digits = pair.splits[split][metric], DECIMALS.get(metric, 2)
+            mean, low, high = (f"{value:+.{digits}f}" for value in (estimate.mean, estimate.low, estimate.high))
+            sure = "bold" if estimate.low > 0 or estimate.high < 0 else ""
+            cells.append(Text(f"{mean} [{low}, {high}]", style=sure))
+        table.add_row(*cells)
     return table
 
 
 def _narrow_table(title: str) -> Table:
     """Without lines: all columns fit the 80 characters of a log."""
-    return Table(title=title, title_justify="left", box=None, pad_edge=False)
+    return Table(title=title, title_justify="left", box=None, pad_edge=False, collapse_padding=True)

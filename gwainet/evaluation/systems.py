@@ -8,6 +8,8 @@ itself (an upper bound on what a guide can give).
 from dataclasses import dataclass
 from typing import Literal
 
+from gwainet.identity import IDENTITY_METRIC
+
 Guide = Literal["none", "own", "other", "target"]
 
 SUFFIXES: dict[Guide, str] = {"own": "", "other": "-r", "target": "-target"}
@@ -84,7 +86,7 @@ HEADLINE = (  # of metrics.json: 18 systems would not fit a terminal
     "gwainet",
     "gwainet-r",
 )
-HEADLINE_METRICS = ("psnr", "ssim")
+HEADLINE_METRICS = ("psnr", "ssim", IDENTITY_METRIC)
 
 COMPARISONS: tuple[tuple[str, str], ...] = (
     ("warped_guide", "guide_only"),

@@ -1,11 +1,12 @@
-"""Stage `benchmark`: every system on the same held-out faces, with every metric (docs/paper.md, M1, M2, M4 to M6).
+"""Stage `benchmark`: every system on the same held-out faces, with every metric (docs/paper.md, M1 to M6).
 
 Writes, each the same bytes for the same weights, faces and params on one kind of device:
 
 - `benchmark.json`: `gwainet.evaluation.report.BenchmarkReport`: means with 95 % intervals over people, paired
   differences, digests
 - `benchmark.csv`: one row an image and system: `split, row, identity, source_file, guide_row, system`, then the
-  metrics; `row` and `guide_row` are rows of the manifest, `guide_row` is -1 for a system without a guide
+  metrics that were measured; `row` and `guide_row` are rows of the manifest, `guide_row` is -1 for a system without
+  a guide
 - `metrics.json`: split -> system -> metric of the main systems, for `dvc metrics show`
 - `benchmark_table.csv`: `system, split, psnr, low, high` of the main systems on the split that the grid shows, for
   `dvc plots show`, whose bars would lie on each other with a row of each split
@@ -22,12 +23,13 @@ import pandas as pd
 import torch
 
 from gwainet.dataset import Faces, Rows, Split, open_checked
-from gwainet.errors import CheckpointError, DataError
+from gwainet.errors import CheckpointError, DataError, ExtraError
 from gwainet.evaluation.measure import measure
-from gwainet.evaluation.report import DIGITS, ModelReport, flat, headline, make_report, plot_table
+from gwainet.evaluation.report import DIGITS, IdentityReport, ModelReport, flat, headline, make_report, plot_table
 from gwainet.evaluation.show import comparisons_table, face_grid, results_table
 from gwainet.evaluation.systems import MODELS, Model
 from gwainet.files import file_digest, staged_directory, write_json
+from gwainet.identity import IDENTITY_METRIC, FaceNetwork, face_network
 from gwainet.metrics import SMALLEST_SIDE
 from gwainet.nets.model import Generator, load_generator
 from gwainet.params import Benchmark as BenchmarkParams
@@ -57,6 +59,7 @@ def run(
         ContractError: check_faces passed other faces than these.
         DataError: the faces are missing, too small to be measured, or a split has none.
         CheckpointError: weights are missing, damaged or of another kind.
+        ExtraError: `benchmark.identity` is `on` and dlib is not installed.
     """
     prepared = open_checked(faces, passed)
     if min(prepared.height, prepared.width) < SMALLEST_SIDE:
@@ -65,6 +68,7 @@ def run(
             f"{SMALLEST_SIDE} a side are needed (prepare_faces.crop)"
         )
     settings = params.benchmark
+    network = _face_network(settings)
     rows: dict[Split, Rows] = {split: _rows_of(prepared, split, settings) for split in settings.splits}
     device = choose_device(params.runtime)
     recorder.params(device_facts(device))
@@ -78,7 +82,8 @@ def run(
 
     shown_split: Split = "test" if "test" in settings.splits else settings.splits[-1]
     shown = choose_faces(rows[shown_split], prepared.identity, settings.grid_faces, settings.seed)
-    measured = measure(prepared, rows, generators, shown, settings.batch_size, params.runtime.workers or cores())
+    workers = params.runtime.workers or cores()
+    measured = measure(prepared, rows, generators, shown, settings.batch_size, workers, network is not None)
     models = {
         name: ModelReport(
             file=f"{path.parent.parent.name}/{path.parent.name}/{path.name}",
@@ -88,7 +93,9 @@ def run(
         )
         for name, path in weights.items()
     }
-    report = make_report(params, params.digest(STAGES["benchmark"].sections), prepared.digest, measured.table, models)
+    identified = None if network is None else IdentityReport(**network._asdict(), faces_found=measured.faces_found)
+    digest = params.digest(STAGES["benchmark"].sections)
+    report = make_report(params, digest, prepared.digest, measured.table, models, identified)
     picture = face_grid(measured.pictures)
     with staged_directory(out) as partial:
         write_json(partial / "benchmark.json", report.model_dump(mode="json"))
@@ -107,6 +114,19 @@ def run(
         console.print(results_table(report, split, measured.clocks))
         console.print(comparisons_table(report, split))
     say(f"Benchmark: {out / 'benchmark.json'}, pictures in {out / 'grid.png'}")
+
+
+def _face_network(settings: BenchmarkParams) -> FaceNetwork | None:
+    """The network that `benchmark.identity` asks for; None where it is not to be measured."""
+    if settings.identity == "off":
+        return None
+    try:
+        return face_network()
+    except ExtraError as error:
+        if settings.identity == "on":
+            raise
+        say(f"Not measured: {IDENTITY_METRIC} ({error})")
+        return None
 
 
 def _load(path: Path, model: Model, device: torch.device) -> Generator:

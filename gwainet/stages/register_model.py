@@ -14,7 +14,6 @@ from gwainet.dataset import open_checked
 from gwainet.errors import DataError
 from gwainet.evaluation.report import BenchmarkReport, Estimate, SystemReport
 from gwainet.files import file_digest, staged_directory, write_json
-from gwainet.metrics import METRICS
 from gwainet.nets.model import read_weights
 from gwainet.params import Params
 from gwainet.progress import say
@@ -131,12 +130,13 @@ def describe(benchmark: BenchmarkReport, variant: str, name: str) -> str:
             "",
             f"**{split}**: {part.images} faces of {part.identities} people; mean [95 % interval over people]",
             "",
-            "| system | " + " | ".join(METRICS) + " |",
-            "|---" * (len(METRICS) + 1) + "|",
+            "| system | " + " | ".join(benchmark.metrics) + " |",
+            "|---" * (len(benchmark.metrics) + 1) + "|",
         ]
         for system in rows:
             estimates = _system(benchmark, system).splits[split]
-            lines.append(f"| {titles[system]} | " + " | ".join(_cell(estimates[metric]) for metric in METRICS) + " |")
+            cells = " | ".join(_cell(estimates[metric]) for metric in benchmark.metrics)
+            lines.append(f"| {titles[system]} | {cells} |")
     lines += ["", *(f"- {metric}: {text}" for metric, text in benchmark.conventions.items())]
     return "\n".join(lines)
 

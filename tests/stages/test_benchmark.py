@@ -1,6 +1,8 @@
 import json
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib import util
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from gwainet import identity
 from gwainet.dataset import Faces
-from gwainet.errors import CheckpointError, ContractError, DataError
+from gwainet.errors import CheckpointError, ContractError, DataError, ExtraError
 from gwainet.evaluation.report import BenchmarkReport
 from gwainet.evaluation.systems import COMPARISONS, HEADLINE, MODELS, SYSTEMS
 from gwainet.files import file_digest, write_json
+from gwainet.identity import IDENTITY_METRIC, similarities
 from gwainet.images import upscale
 from gwainet.metrics import CONVENTIONS, METRICS, PSNR_CAP, all_metrics, bootstrap_interval, paired_difference
 from gwainet.nets.model import Metadata, build_generator, load_generator, save_weights
@@ -147,7 +151,7 @@ def test_the_report_has_its_files_and_follows_its_schema(out, report, faces):
     assert report.profile == "tiny"
     assert report.data_digest == faces.digest
     assert report.params_digest == make_params().digest(["networks", "benchmark"])
-    assert set(report.conventions) == {*CONVENTIONS, "interval"}
+    assert set(report.conventions) == {*CONVENTIONS, IDENTITY_METRIC, "interval"}
     assert [entry.system for entry in report.systems] == [system.name for system in SYSTEMS]
     assert [(pair.a, pair.b) for pair in report.comparisons] == list(COMPARISONS)
     for entry in [*report.systems, *report.comparisons]:
@@ -331,6 +335,86 @@ def test_a_limit_takes_that_many_faces_of_each_split_and_the_user_sees_the_table
     assert "test: 4 faces of 4 people" in shown
     for system in SYSTEMS:
         assert system.title in shown
+
+
+@pytest.fixture(scope="module")
+def identified(world: World, notebook: Notebook) -> Path:
+    """The same benchmark with faces compared, on few of them: dlib is slow."""
+    if util.find_spec("dlib") is None:
+        pytest.skip("the extra `identity` is not installed")
+    directory = world.root / "identified"
+    run(make_params(identity="on", splits=["test"], max_faces=4), **world.inputs, out=directory, recorder=notebook)
+    return directory
+
+
+def test_similarity_of_faces_goes_where_every_metric_goes(identified, notebook, faces):
+    report = BenchmarkReport.model_validate_json((identified / "benchmark.json").read_text())
+    table = pd.read_csv(identified / "benchmark.csv")
+    assert report.metrics == (*METRICS, IDENTITY_METRIC)
+    assert list(table.columns)[-1] == IDENTITY_METRIC
+    assert report.identity is not None
+    assert report.identity.faces_found == {"test": 0}  # the tests' pictures are no faces
+    assert "cosine" in report.conventions[IDENTITY_METRIC]
+    headline = json.loads((identified / "metrics.json").read_text())["test"]
+    for entry in report.systems:
+        part = of_system(table, entry.system)
+        wanted = bootstrap_interval(part[IDENTITY_METRIC], part["identity"], 200, 0)
+        estimate = entry.splits["test"][IDENTITY_METRIC]
+        assert (estimate.mean, estimate.low, estimate.high) == pytest.approx(tuple(wanted), abs=2e-6)
+        assert notebook.numbers[f"test.{entry.system}.{IDENTITY_METRIC}"] == estimate.mean
+        if entry.system in HEADLINE:
+            assert headline[entry.system][IDENTITY_METRIC] == round(estimate.mean, 4)
+    for pair in report.comparisons:
+        a, b = of_system(table, pair.a), of_system(table, pair.b)
+        wanted = paired_difference(a[IDENTITY_METRIC], b[IDENTITY_METRIC], a["identity"], 200, 0)
+        assert pair.splits["test"][IDENTITY_METRIC].mean == pytest.approx(wanted.mean, abs=2e-6)
+    assert (of_system(table, "guide_only-target")[IDENTITY_METRIC] == 1).all()
+    for row in table["row"].unique()[[0, -1]]:
+        shown = {"bicubic": upscale(faces.lr[row]), "guide_only": np.array(faces.hr[faces.guide_row[row]])}
+        cosines = similarities(np.array(faces.hr[row]), shown).cosines
+        for system, cosine in cosines.items():
+            value = of_system(table, system).set_index("row").loc[row, IDENTITY_METRIC]
+            assert value == pytest.approx(cosine, abs=1e-6)
+
+
+def test_comparing_faces_leaves_the_other_figures_as_they_were(identified, table):
+    with_faces = pd.read_csv(identified / "benchmark.csv").drop(columns=IDENTITY_METRIC)
+    key = ["row", "system"]
+    without = table[table["row"].isin(with_faces["row"])].set_index(key).sort_index()
+    # in batches of other faces the last bit of a sum may round a pixel the other way
+    pd.testing.assert_frame_equal(with_faces.set_index(key).sort_index(), without, rtol=0, atol=1e-3)
+
+
+def test_a_report_says_that_similarity_was_not_measured(report, table):
+    assert report.identity is None
+    assert report.conventions[IDENTITY_METRIC] == "not measured: benchmark.identity is `off`"
+    assert IDENTITY_METRIC not in table.columns
+    assert all(IDENTITY_METRIC not in metrics for entry in report.systems for metrics in entry.splits.values())
+
+
+@pytest.fixture
+def no_dlib(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setitem(sys.modules, "dlib", None)  # what an import of a missing package finds
+    identity._models.cache_clear()
+    yield
+    identity._models.cache_clear()
+
+
+@pytest.mark.usefixtures("no_dlib")
+def test_on_without_the_extra_stops_before_any_work(world, tmp_path):
+    with pytest.raises(ExtraError, match=r"pip install 'gwainet\[identity\]'"):
+        run(make_params(identity="on"), **world.inputs, out=tmp_path / "report", recorder=NullRecorder())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("no_dlib")
+def test_auto_without_the_extra_measures_the_rest_and_says_so(world, tmp_path, capsys):
+    params = make_params(identity="auto", splits=["test"], max_faces=4)
+    run(params, **world.inputs, out=tmp_path / "report", recorder=NullRecorder())
+    report = BenchmarkReport.model_validate_json((tmp_path / "report/benchmark.json").read_text())
+    assert report.metrics == METRICS
+    assert "extra `identity` was not installed" in report.conventions[IDENTITY_METRIC]
+    assert "Not measured: identity_similarity" in " ".join(capsys.readouterr().err.split())
 
 
 def test_of_pairs_only_targets_are_measured(tmp_path):

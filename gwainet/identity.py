@@ -1,0 +1,142 @@
+"""Whether an answer shows the same person: cosine similarity of dlib's face descriptors (docs/paper.md, M3).
+
+The descriptor is a network that no loss of the project knows: dlib's ResNet, 128 numbers a face. A face is cut out by
+five landmarks that are found once, on the ground truth, and used for every answer to it: pictures are then compared by
+what they show, not by where a detector saw a face.
+
+The only module that imports dlib; the extra `identity` installs it with its weights. dlib holds Python's lock while it
+computes, so processes run it side by side, and threads do not.
+"""
+
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from importlib import metadata
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gwainet.errors import ExtraError
+from gwainet.files import file_digest
+from gwainet.images import Uint8
+
+IDENTITY_METRIC = "identity_similarity"
+IDENTITY_CONVENTION = (
+    "-1 to 1, higher is better: cosine of dlib's face descriptors (ResNet, 128 numbers) of the answer and of the "
+    "ground truth, both cut out by the five landmarks that were found on the ground truth; the network was no loss. "
+    "Two people read far above 0: compare with the rows of bicubic and of the guides"
+)
+
+# The package of the weights also holds a 68-point predictor for non-commercial use only: it is never opened.
+_DESCRIPTOR = "dlib_face_recognition_resnet_model_v1.dat"
+_LANDMARKS = "shape_predictor_5_face_landmarks.dat"
+
+
+class FaceNetwork(NamedTuple):
+    """What is installed: dlib's version and SHA-256 of the weights."""
+
+    dlib: str
+    descriptor_digest: str
+    landmarks_digest: str
+
+
+class Similarities(NamedTuple):
+    """Cosine similarity to the ground truth by name; whether the detector found a face on the ground truth."""
+
+    cosines: dict[str, float]
+    found: bool
+
+
+class _Models(NamedTuple):
+    dlib: Any
+    detector: Any
+    landmarks: Any
+    descriptor: Any
+
+
+def face_network() -> FaceNetwork:
+    """Which network `similarities` uses.
+
+    Raises:
+        ExtraError: dlib or its weights are not installed.
+    """
+    digests = (file_digest(_weights(name)) for name in (_DESCRIPTOR, _LANDMARKS))
+    return FaceNetwork(_models().dlib.__version__, *digests)
+
+
+def face_processes(count: int) -> ProcessPoolExecutor:
+    """Processes for `similarities`, started when they are first given work."""
+    # spawn: a forked child would inherit the locks of torch's threads
+    return ProcessPoolExecutor(count, mp_context=get_context("spawn"))
+
+
+def similarities(gt: Uint8, answers: Mapping[str, Uint8]) -> Similarities:
+    """How much the face of each answer is the ground truth's (M3). Equal pictures are described once.
+
+    Shapes: (H, W, 3), name -> (H, W, 3) of the same size.
+    Units: cosine, -1 to 1.
+
+    Raises:
+        ExtraError: dlib or its weights are not installed.
+        ValueError: a picture is not uint8 or of another size than the ground truth.
+    """
+    for name, picture in answers.items():
+        if picture.shape != gt.shape or picture.dtype != np.uint8:
+            raise ValueError(f"{name}: a uint8 picture of {gt.shape}, not {picture.dtype} of {picture.shape}")
+    dlib, detector, landmarks, descriptor = _models()
+    truth = np.ascontiguousarray(gt)
+    faces = detector(truth)
+    box = max(faces, key=lambda face: face.area()) if faces else dlib.rectangle(*_usual_box(*gt.shape[:2]))
+    shape = landmarks(truth, box)
+    keys = {name: picture.tobytes() for name, picture in answers.items()}
+    distinct = {gt.tobytes(): truth} | {keys[name]: np.ascontiguousarray(answers[name]) for name in answers}
+    chips = [dlib.get_face_chip(picture, shape) for picture in distinct.values()]
+    described = np.array(descriptor.compute_face_descriptor(chips))
+    unit = described / np.linalg.norm(described, axis=1, keepdims=True)
+    cosine = dict(zip(distinct, (unit @ unit[0]).tolist(), strict=True))
+    return Similarities({name: cosine[key] for name, key in keys.items()}, bool(faces))
+
+
+def _usual_box(height: int, width: int) -> tuple[int, int, int, int]:
+    """Where the detector usually finds the face of an aligned crop: a square (docs/paper.md, M3).
+
+    Returns:
+        left, top, right, bottom in pixels.
+    """
+    left, top, side = 0.14 * width, 0.63 * height - 0.36 * width, 0.72 * width
+    return round(left), round(top), round(left + side), round(top + side)
+
+
+@cache  # once a process: the weights are 31 MB
+def _models() -> _Models:
+    try:
+        import dlib
+    except ImportError as error:
+        raise _missing() from error
+    return _Models(
+        dlib,
+        dlib.get_frontal_face_detector(),
+        dlib.shape_predictor(str(_weights(_LANDMARKS))),
+        dlib.face_recognition_model_v1(str(_weights(_DESCRIPTOR))),
+    )
+
+
+def _weights(name: str) -> Path:
+    """A file of the package `face_recognition_models`, which needs a removed part of setuptools to be imported."""
+    try:
+        files = metadata.files("face_recognition_models") or []
+    except metadata.PackageNotFoundError as error:
+        raise _missing() from error
+    for file in files:
+        if file.name == name and (path := Path(str(file.locate()))).is_file():
+            return path
+    raise _missing()
+
+
+def _missing() -> ExtraError:
+    return ExtraError(
+        "identity similarity needs dlib and its weights, which are not installed: pip install 'gwainet[identity]', "
+        "or set benchmark.identity to `off`"
+    )
