@@ -78,7 +78,7 @@ def read_checkpoint(prefix: Path) -> dict[str, npt.NDArray[np.generic]]:
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         return {name: np.asarray(reader.get_tensor(name)) for name in sorted(reader.get_variable_to_shape_map())}
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+    except (tf.errors.OpError, ValueError, IndexError, RuntimeError) as error:  # its reader raises all of them
         raise CheckpointError(
             f"{prefix} is no readable checkpoint ({error}): give the path without `.index` and `.data-00000-of-00001`; "
             "both files must be whole and beside each other"

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from click.testing import Result
 from PIL import Image
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from gwainet.__main__ import app
 from gwainet.images import Uint8, downscale
@@ -67,7 +66,7 @@ def expected(folder: Path, weights: str) -> SuperResolved:
 
 def near(path: Path, picture: Uint8) -> bool:
     # with other threads, sums in another order: a level at most
-    return np.abs(read(path).astype(int) - picture).max() <= 1
+    return bool(np.abs(read(path).astype(int) - picture).max() <= 1)
 
 
 @pytest.mark.parametrize("weights", ["guided", "released", "banet"])

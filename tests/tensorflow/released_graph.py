@@ -21,7 +21,8 @@ class ReleasedGraph:
 
     def __init__(self, seed: int) -> None:
         self._random = np.random.default_rng(seed)
-        with v1.Graph().as_default():
+        self._graph = v1.Graph()
+        with self._graph.as_default():
             self._i_lr, self._i_lru, self._i_gi = (v1.placeholder(tf.float32, (None, None, None, 3)) for _ in range(3))
             with v1.variable_scope("warper"):
                 omega = self._warper(tf.concat([self._i_lru, self._i_gi], axis=-1))
@@ -41,7 +42,8 @@ class ReleasedGraph:
 
     def save(self, prefix: str) -> None:
         """Write a checkpoint."""
-        self._saver.save(self._session, prefix)
+        with self._graph.as_default():
+            self._saver.save(self._session, prefix)
 
     def __call__(self, i_lr: np.ndarray, i_lru: np.ndarray, i_gi: np.ndarray) -> list[np.ndarray]:
         """Omega, I_GW and I_SR of a batch; channels last."""
@@ -58,7 +60,7 @@ class ReleasedGraph:
         with v1.variable_scope("flow_decoder"):
             for number in range(1, 4):
                 x = self._upscale(f"upsampler{number}", x)
-            return self._conv("conv1", x, 2, gain=0.3)  # coordinates inside and outside the image
+            return self._conv("conv1", x, 2, gain=0.016)  # coordinates inside and outside the image
 
     def _generator(self, i_lr: Any, i_gw: Any) -> Any:
         with v1.variable_scope("input_g_preprocessing"):
@@ -76,7 +78,7 @@ class ReleasedGraph:
         x = self._conv("conv_before_skip", x, 64) + first
         for number in range(1, 4):
             x = self._upscale(f"upsamplers/upsampler{number}", x)
-        return self._conv("conv_final", x, 3)
+        return self._conv("conv_final", x, 3, gain=0.05)  # most values in [-1, 1]
 
     def _downscale(self, x: Any) -> Any:
         for number in range(1, 7):

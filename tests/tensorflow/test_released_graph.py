@@ -112,7 +112,7 @@ def test_the_imported_generator_gives_the_released_graphs_flow_and_pictures(
     )
     assert output_difference < 1e-4
     if not flipped.any():
-        assert (made.i_sr - i_sr).abs().max() == output_difference
+        assert (made.i_sr - i_sr).abs().max() < 1e-4  # nothing was made equal: the whole generator at once
 
 
 def test_all_200_tensors_are_used_on_both_sides(graph: ReleasedGraph, generator: Generator) -> None:
