@@ -3,24 +3,35 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 READY := $(VENV)/.ready
+TENSORFLOW_VENV := .venv-tensorflow
+TENSORFLOW_READY := $(TENSORFLOW_VENV)/.ready
 export PATH := $(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 PORT ?= 5000
+COMMA := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-system check format ui clean
+.PHONY: help setup repro test test-system test-tensorflow check format ui clean
 
 help: ## show this help
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
+
+# a virtual environment in the folder $(1) with the extras $(2)
+define install
+	@echo "== setup: a virtual environment in $(1), with the versions of constraints.txt (some minutes the first time)"
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+		{ echo "Python 3.11, 3.12 or 3.13 is needed; this is $$($(PYTHON) --version). Try: make setup PYTHON=python3.12"; exit 1; }
+	@test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+	@$(1)/bin/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt -e '.[$(2)]'
+	@touch $@
+endef
 
 # what an installation depends on: a change of either installs again
 $(READY): pyproject.toml constraints.txt
-	@echo "== setup: a virtual environment in $(VENV), with the versions of constraints.txt (some minutes the first time)"
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
-		{ echo "Python 3.11, 3.12 or 3.13 is needed; this is $$($(PYTHON) --version). Try: make setup PYTHON=python3.12"; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt -e '.[dev]'
-	@touch $@
+	$(call install,$(VENV),dev)
+
+$(TENSORFLOW_READY): pyproject.toml constraints.txt
+	$(call install,$(TENSORFLOW_VENV),dev$(COMMA)tensorflow)
 
 setup: $(READY) ## install into .venv (make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu for torch without CUDA)
 	@echo "setup: $$($(BIN)/python --version), torch $$($(BIN)/python -c 'import torch; print(torch.__version__)')"
@@ -37,6 +48,11 @@ test: $(READY) ## run the tests (under 15 minutes)
 
 test-system: $(READY) ## run the slow tests too: kills, servers, browsers; what is missing is skipped with its reason
 	@python -m pytest -rs -m system $(ARGS)
+
+test-tensorflow: $(TENSORFLOW_READY) ## compare the imported authors' weights with TensorFlow, in an environment of its own
+	@$(TENSORFLOW_VENV)/bin/python -c 'import tensorflow'  # without it the tests would skip themselves
+	@$(TENSORFLOW_VENV)/bin/python -m pytest -s -m tensorflow tests/tensorflow $(ARGS)
+	@echo "test-tensorflow: all passed"
 
 check: $(READY) ## ruff, format, strict types, the layers
 	@ruff check .

@@ -17,7 +17,7 @@ import typer
 from ruamel.yaml import YAML
 
 from gwainet.errors import GwainetError
-from gwainet.params import Params, load_params
+from gwainet.params import Device, Params, Runtime, Sampler, load_params
 from gwainet.progress import console, say
 from gwainet.stages import STAGES, Stage
 
@@ -180,6 +180,72 @@ def send_later(root: Root = Path()) -> None:
         from gwainet.tracking.unsent import send_unsent  # heavy
 
         send_unsent(Path(os.environ.get("DVC_ROOT", root)).resolve())
+
+
+def _in_a_folder(path: Path | None) -> Path | None:
+    """Refuse a file to write whose folder does not exist, before any work."""
+    if path is not None and not path.parent.is_dir():
+        raise typer.BadParameter(f"the folder {path.parent} does not exist: create it, or give another path")
+    return path
+
+
+def _picture(path: Path | None) -> Path | None:
+    """Refuse a picture to write in a format that the suffix does not name."""
+    from PIL import Image
+
+    if path is not None and Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
+        raise typer.BadParameter(f"{path.name} names no format of pictures: end it in .png")
+    return _in_a_folder(path)
+
+
+Means = tuple[float, float, float]
+
+
+@app.command("import-checkpoint", help="Make a weights file of the authors' released TensorFlow checkpoint.")
+def import_released_checkpoint(
+    prefix: Annotated[Path, typer.Argument(help="The checkpoint's path without `.index` and `.data-...`.")],
+    out: Annotated[Path, typer.Option(help="Weights file to write (safetensors).", callback=_in_a_folder)],
+    means_lr: Annotated[
+        Means | None, typer.Option(help="Red, green, blue of 0..255, subtracted from I_LR; default: the released ones.")
+    ] = None,
+    means_hr: Annotated[
+        Means | None, typer.Option(help="The same, subtracted from the guide; default: the released ones.")
+    ] = None,
+    sampler: Annotated[Sampler, typer.Option(help="Rule outside the image (docs/paper.md, N9).")] = "released",
+) -> None:
+    """Import the authors' weights."""
+    with user_errors():
+        from gwainet import released  # heavy
+
+        released.import_checkpoint(prefix, out, means_lr or released.MEANS_LR, means_hr or released.MEANS_HR, sampler)
+
+
+@app.command("super-resolve", help="Super-resolve a face's picture, 8x, with another photo of the same person.")
+def super_resolve(
+    lr: Annotated[Path, typer.Argument(help="Low-resolution face, h x w pixels.", exists=True, dir_okay=False)],
+    weights: Annotated[Path, typer.Option(help="weights.safetensors of a generator.")],
+    out: Annotated[Path, typer.Option(help="Picture to write, 8h x 8w pixels.", callback=_picture)],
+    guide: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Photo of the same person, 8h x 8w pixels; none for BAnet's weights.", exists=True, dir_okay=False
+        ),
+    ] = None,
+    downscale: Annotated[
+        bool, typer.Option("--downscale", help="LR is a full-size photo (8h x 8w): make it 8 times smaller first.")
+    ] = False,
+    warped_out: Annotated[
+        Path | None, typer.Option(help="Picture of the warped guide to write, too.", callback=_picture)
+    ] = None,
+    device: Annotated[Device, typer.Option(help="auto: a GPU if there is one.")] = "auto",
+) -> None:
+    """Super-resolve one picture."""
+    with user_errors():
+        from gwainet.super_resolve import super_resolve_files  # heavy
+
+        super_resolve_files(
+            lr, guide, weights=weights, out=out, warped_out=warped_out, shrink=downscale, runtime=Runtime(device=device)
+        )
 
 
 def _as_yaml(params: Params) -> str:

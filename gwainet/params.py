@@ -24,6 +24,9 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 NotNegativeFloat = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
+Sampler = Literal["paper", "released", "border"]
+Device = Literal["auto", "cpu", "cuda"]
+
 SCALE = 8  # the paper's only upscaling factor: three stride-2 stages and three pixel shufflers
 
 
@@ -123,7 +126,7 @@ class Networks(Section):
     width: Positive = Field(64, description="feature maps of Wnet, GFEnet and SRnet")
     blocks_per_group: Positive = Field(4, description="residual blocks between fusions: SRnet has 4 groups, GFEnet 3")
     warp_blocks: Positive = Field(8, description="residual blocks of Wnet")
-    sampler: Literal["paper", "released", "border"] = Field("paper", description="rule outside the image (N9)")
+    sampler: Sampler = Field("paper", description="rule outside the image (N9)")
     zero_flow: bool = Field(False, description="start Wnet from zero flow; not the paper's, helps short trainings (N7)")
     encoder_gain: Literal["glorot", "he"] = Field(
         "glorot",
@@ -242,7 +245,7 @@ class RegisterModel(Section):
 class Runtime(Section):
     """How to run. Nothing here changes what comes out, so DVC does not watch it."""
 
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU if there is one")
+    device: Device = Field("auto", description="auto: a GPU if there is one")
     threads: NotNegative = Field(0, description="of one operation on the CPU; 0: all cores")
     workers: NotNegative = Field(0, description="processes that prepare photos; 0: all cores")
     checkpoint_seconds: PositiveFloat = Field(60.0, description="between checkpoints of a training")
