@@ -79,7 +79,7 @@ def run_stage(
 def user_errors() -> Iterator[None]:
     """Print an error that a user can meet as one message; any other keeps its traceback."""
     # SIGTERM (a cluster's, `kill`) ends a stage like Ctrl-C does: the tracked run is closed as killed
-    signal.signal(signal.SIGTERM, _interrupt)
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
     except GwainetError as error:
@@ -89,6 +89,8 @@ def user_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         say("interrupted; a training continues from its last checkpoint when the stage is run again")
         raise typer.Exit(130) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

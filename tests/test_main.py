@@ -23,9 +23,7 @@ def call(monkeypatch):
     """Run the command line in this process, as wide as no line of help is."""
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("TERMINAL_WIDTH", "200")
-    handler = signal.getsignal(signal.SIGTERM)
-    yield lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
-    signal.signal(signal.SIGTERM, handler)
+    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture
@@ -160,6 +158,13 @@ app = typer.Typer()
 app.command()(command)
 app(args=[])
 """
+
+
+def test_the_callers_handling_of_sigterm_comes_back(call, params_file):
+    before = signal.getsignal(signal.SIGTERM)
+    assert call("params", "--params", params_file).exit_code == 0
+    assert call("params", "--params", params_file / "missing").exit_code == 1
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -1,7 +1,6 @@
 """`python -m gwainet super-resolve`: files in, files out."""
 
 import re
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -48,10 +47,9 @@ def call(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call]:
     """Run the command in the folder."""
     monkeypatch.chdir(folder)
     monkeypatch.setenv("COLUMNS", "200")
-    threads, handler = torch.get_num_threads(), signal.getsignal(signal.SIGTERM)
+    threads = torch.get_num_threads()
     yield lambda *arguments: CliRunner().invoke(app, ["super-resolve", "--device", "cpu", *arguments])
     torch.set_num_threads(threads)
-    signal.signal(signal.SIGTERM, handler)
 
 
 def read(path: Path) -> Uint8:
