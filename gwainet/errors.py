@@ -9,6 +9,7 @@
       ContractError   the data contract does not hold
       CheckpointError weights or a checkpoint do not fit the networks
       TrackingError   the tracking server refused or lost something
+      PipelineError   a run of the pipeline failed
 """
 
 
@@ -38,3 +39,7 @@ class CheckpointError(GwainetError):
 
 class TrackingError(GwainetError):
     """The tracking server refused or lost something."""
+
+
+class PipelineError(GwainetError):
+    """A run of the pipeline failed."""
