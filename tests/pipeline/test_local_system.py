@@ -9,20 +9,22 @@ from pathlib import Path
 
 import psutil
 import pytest
+from ruamel.yaml import YAML
 
+from tests.test_dvc_system import SOURCE as PROJECT
 from tests.test_dvc_system import STAGES as ENTRIES
-from tests.test_dvc_system import Clone, _environment, clone, reproduced  # noqa: F401  fixtures
+from tests.test_dvc_system import Clone, _environment, reproduced  # noqa: F401  fixtures
 from tests.training_params import PIPELINE
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(3600)]
 
 
-def start(project: Clone, log: Path, *arguments: str) -> "subprocess.Popen[bytes]":
+def start(folder: Path, log: Path, *arguments: str) -> "subprocess.Popen[bytes]":
     """Start `run-local` with everything that it prints in a file: a pipe that nobody reads would stop it."""
     with log.open("w") as file:
         return subprocess.Popen(
             [sys.executable, "-m", "pipeline", "run-local", *arguments],
-            cwd=project.root,
+            cwd=folder,
             env=_environment(),
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -46,7 +48,7 @@ def test_every_file_is_the_one_that_dvc_repro_made(
     tmp_path: Path,
 ):
     project, _ = reproduced
-    code = start(project, log := tmp_path / "log").wait()
+    code = start(project.root, log := tmp_path / "log").wait()
     printed = log.read_text()
     assert code == 0, printed
     folders = dict(re.findall(r"^ +(\S+): (/\S+/out)$", printed, re.MULTILINE))
@@ -63,40 +65,41 @@ def test_every_file_is_the_one_that_dvc_repro_made(
 
 
 def test_a_killed_training_is_started_again_and_continues_from_its_checkpoint(
-    clone: Clone,  # noqa: F811
     tmp_path: Path,
 ):
     """SIGKILL leaves no time to save anything, as when a node goes away: only the checkpoint on the volume counts."""
-    clone.write_params(
-        train_psnr={**PIPELINE["train_psnr"], "epochs": 40.0, "patience": 1000},
-        runtime={**PIPELINE["runtime"], "checkpoint_seconds": 0.5},
-    )
-    checkpoints = clone.root / ".gwainet" / "checkpoints"
-    running = start(clone, log := tmp_path / "log", "--retries", "1")
+    (tmp_path / "data" / "source" / "tiny").mkdir(parents=True)
+    longer = {"pretrain_wnet": {**PIPELINE["pretrain_wnet"], "epochs": 200.0}}
+    often = {"runtime": {**PIPELINE["runtime"], "checkpoint_seconds": 0.5}}
+    document = {"profile": "tiny", "base": {}, "profiles": {"tiny": {**PIPELINE, **longer, **often}}}
+    YAML(typ="safe").dump(document, tmp_path / "params.yaml")
+    checkpoints = tmp_path / ".gwainet" / "checkpoints"
+    where = ["--params", str(tmp_path / "params.yaml"), "--root", str(tmp_path)]
+    running = start(PROJECT, log := tmp_path / "log", *where, "--retries", "1")
     try:
         training_of(running, log, checkpoints).kill()
-        wrote = wait_for(running, log, r"train_psnr@guided: wrote (\S+)")
+        wrote = wait_for(running, log, r"pretrain_wnet: wrote (\S+)")
     finally:
         for process in [*psutil.Process(running.pid).children(recursive=True), running]:
             process.kill()
         running.wait()
-    resumed = re.search(r"train_psnr@guided: resumed at step (\d+) of (\d+)", log.read_text())
+    resumed = re.search(r"pretrain_wnet: resumed at step (\d+) of (\d+)", log.read_text())
     assert resumed, log.read_text()
     print(resumed[0])
     assert 0 < int(resumed[1]) < int(resumed[2])
     steps = json.loads((Path(wrote[1]) / "metrics.json").read_text())["steps"]
     assert steps == int(resumed[2])
-    assert not list(checkpoints.glob("train_psnr@guided-*"))
+    assert not list(checkpoints.glob("pretrain_wnet-*"))
 
 
 def training_of(running: "subprocess.Popen[bytes]", log: Path, checkpoints: Path) -> psutil.Process:
     """The training's own process, once a checkpoint of it is written."""
     deadline = time.monotonic() + 1200
     while time.monotonic() < deadline and running.poll() is None:
-        if list(checkpoints.glob("train_psnr@guided-*/state.pt")):
+        if list(checkpoints.glob("pretrain_wnet-*/state.pt")):
             for process in psutil.Process(running.pid).children(recursive=True):
                 command = process.cmdline()
-                if command[1:3] == ["-m", "kfp.dsl.executor_main"] and "train_psnr" in command:
+                if command[1:3] == ["-m", "kfp.dsl.executor_main"] and "pretrain_wnet" in command:
                     return process
         time.sleep(0.05)
     pytest.fail(f"no checkpoint was written while the training ran:\n{log.read_text()}")
