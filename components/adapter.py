@@ -1,7 +1,6 @@
 """From Kubeflow's artifacts to a stage's paths and back: the only code between a component and its stage.
 
-A stage finds its inputs where DVC would have put them: below a scratch directory, as links to the artifacts' files.
-What it writes goes into the artifact `out`. Needs no kfp.
+A stage reads an artifact where kfp put it, and writes into the artifact `out`. Needs no kfp.
 """
 
 import json
@@ -19,7 +18,7 @@ from gwainet.errors import ParamsError, TrackingError
 from gwainet.files import staged_file
 from gwainet.params import check_params, flatten
 from gwainet.report import Table, stage_page
-from gwainet.stages import STAGES
+from gwainet.stages import STAGES, Stage
 
 # stage -> its file of facts, and the names shown of it (none: all). Trainings write metrics.json.
 FACTS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -81,10 +80,7 @@ def run(
         os.environ["GWAINET_PIPELINE_KEY"] = f"kfp/{execution}"
     settings, stage = check_params(_json(params), "the pipeline's params"), STAGES[name]
     with TemporaryDirectory() as scratch:
-        paths = stage.paths(settings.profile, variant, Path(scratch))
-        for argument, artifact in inputs.items():
-            if artifact is not None:
-                shutil.copytree(_absolute(artifact), _place(paths, argument), copy_function=_link)
+        paths = gather(stage, settings.profile, variant, Path(scratch), inputs)
         if "source" in paths:
             paths["source"] = stage.paths(settings.profile, variant, Path(root))["source"]
         paths["out"] = _absolute(out)
@@ -92,6 +88,27 @@ def run(
     title = f"{name}@{variant}" if variant else name
     show(name, f"{title}, profile {settings.profile}", where, metrics, page, _absolute(out))
     out.metadata["mlflow"] = where
+
+
+def gather(
+    stage: Stage, profile: str, variant: str | None, scratch: Path, inputs: Mapping[str, Artifact | None]
+) -> dict[str, Path]:
+    """Argument of the stage -> where it finds what the artifacts hold.
+
+    An artifact is the directory that a stage wrote. Where a stage looks into one directory for several variants, theirs
+    are copied there: they are models, and links would not do (MLflow takes none).
+    """
+    paths = stage.paths(profile, variant, scratch)
+    for name, artifact in inputs.items():
+        if artifact is None:
+            continue
+        argument, _, part = name.partition("_")
+        if part:
+            shutil.copytree(_absolute(artifact), paths[argument] / part)
+        else:
+            file = paths[argument].name if paths[argument].suffix else ""
+            paths[argument] = _absolute(artifact) / file
+    return paths
 
 
 def show(name: str, title: str, where: str, metrics: Metrics, page: Artifact, out: Path) -> None:
@@ -133,17 +150,6 @@ def _benchmark(report: Mapping[str, Any]) -> Iterator[Table]:
 
 def _interval(estimate: Mapping[str, float]) -> str:
     return f"{estimate['mean']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
-
-
-def _place(paths: Mapping[str, Path], argument: str) -> Path:
-    """Where the stage looks for an input: its directory, the directory of its file, or its folder of a variant."""
-    name, _, variant = argument.partition("_")
-    place = paths[name] / variant
-    return place.parent if place.suffix else place
-
-
-def _link(source: str, target: str) -> None:
-    Path(target).symlink_to(source)
 
 
 def _absolute(artifact: Artifact) -> Path:

@@ -156,21 +156,34 @@ def test_params_that_are_none_are_refused(params, tmp_path):
         adapter.run("fetch_faces", params, str(tmp_path), out, out, out)
 
 
-@pytest.mark.parametrize(
-    ("stage", "variant", "argument", "place"),
-    [
-        ("train_psnr", "guided", "faces", "data/tiny/faces"),
-        ("train_psnr", "guided", "wnet", "models/tiny/pretrain_wnet"),
-        ("train_psnr", "banet", "passed", "reports/tiny/check_faces"),
-        ("train_adversarial", "banet", "psnr", "models/tiny/train_psnr/banet"),
-        ("train_adversarial", "gwanet", "psnr", "models/tiny/train_psnr/guided"),
-        ("benchmark", None, "psnr_banet", "models/tiny/train_psnr/banet"),
-        ("benchmark", None, "adversarial_gwainet", "models/tiny/train_adversarial/gwainet"),
-        ("register_model", None, "report", "reports/tiny/benchmark"),
-    ],
-)
-def test_an_artifact_lies_where_dvc_would_have_written_it(stage, variant, argument, place):
-    assert adapter._place(STAGES[stage].paths("tiny", variant, Path("r")), argument) == Path("r") / place
+def written(folder: Path, *names: str) -> Artifact:
+    folder.mkdir(parents=True)
+    for name in names:
+        (folder / name).write_text(f"{folder.name} {name}")
+    return Artifact(str(folder))
+
+
+def test_a_stage_reads_artifacts_where_they_lie_and_variants_side_by_side_under_dvcs_names(tmp_path):
+    made = {
+        name: written(tmp_path / "made" / name, "weights.safetensors", "passed.json")
+        for name in ("faces", "passed", "psnr_guided", "psnr_banet", "adversarial_gwanet")
+    }
+    paths = adapter.gather(STAGES["benchmark"], "tiny", None, tmp_path / "scratch", made)
+    assert paths["faces"] == tmp_path / "made" / "faces"
+    assert paths["passed"] == tmp_path / "made" / "passed" / "passed.json"
+    for variant in ("guided", "banet"):
+        copied = tmp_path / "scratch" / "models" / "tiny" / "train_psnr" / variant
+        assert copied == paths["psnr"] / variant
+        assert content(copied) == content(tmp_path / "made" / f"psnr_{variant}")
+    assert not any(path.is_symlink() for path in (tmp_path / "scratch").rglob("*"))
+    assert (paths["adversarial"] / "gwanet" / "weights.safetensors").is_file()
+
+
+def test_an_input_that_a_variant_does_not_read_is_absent(tmp_path):
+    made = {"psnr": written(tmp_path / "made"), "inet": None}
+    paths = adapter.gather(STAGES["train_adversarial"], "tiny", "gwanet", tmp_path / "scratch", made)
+    assert paths["psnr"] == tmp_path / "made"
+    assert not paths["inet"].exists()
 
 
 def test_a_benchmarks_page_shows_its_table_and_its_grid(tmp_path):
