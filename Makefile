@@ -9,9 +9,12 @@ export PATH := $(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 PORT ?= 5000
 COMMA := ,
+ENGINE ?= docker
+VARIANT ?= cuda
+IMAGE ?= $(shell sed -n 's/^image: *\([^ ]*\).*/\1/p' cluster.yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-system test-tensorflow check format ui clean
+.PHONY: help setup repro test test-system test-tensorflow check format ui image clean
 
 help: ## show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -66,6 +69,12 @@ format: $(READY) ## put the code into its format
 
 ui: $(READY) ## MLflow on http://127.0.0.1:5000 with the runs just made (make ui PORT=5001)
 	@python -m gwainet ui --port $(PORT)
+
+image: ## build the container image that cluster.yaml names (make image VARIANT=cpu IMAGE=registry/gwainet-python:1)
+	@echo "== image: $(IMAGE), $(VARIANT)"
+	@commit=$$(git rev-parse HEAD 2>/dev/null) && git diff --quiet HEAD -- gwainet components pipeline constraints.txt || commit=unknown; \
+		$(ENGINE) build --build-arg VARIANT=$(VARIANT) --build-arg COMMIT=$$commit -t $(IMAGE) $(ARGS) .
+	@echo "image: built $(IMAGE); push it with: $(ENGINE) push $(IMAGE)"
 
 clean: ## remove what runs made, but never data/source
 	@rm -rf models reports mlruns mlflow.db* .gwainet dvc_plots dvc.lock

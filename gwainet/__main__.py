@@ -52,27 +52,15 @@ SUMMARIES = {
 def run_stage(
     stage: Stage, variant: str | None, params_file: Path, profile: str | None, overrides: list[str], root: Path
 ) -> None:
-    """Load the params, open the tracked run and call the stage.
+    """Load the params and run the stage on the paths that `dvc.yaml` names.
 
     Raises:
         GwainetError: any error a user can meet.
     """
     params = load_params(params_file, profile, overrides)
-    from gwainet import tracking  # heavy
-
     # a DVC experiment may run in a copy of the tree: its records and checkpoints belong to the repository
     store = Path(os.environ.get("DVC_ROOT", root))
-    paths = stage.paths(params.profile, variant, root)
-    inputs = {name: path for name, path in paths.items() if name != "out"}
-    arguments: dict[str, object] = dict(paths)
-    if variant is not None:
-        arguments["variant"] = variant
-    if stage.trains:
-        arguments["work"] = store / ".gwainet"
-    function = stage.function()
-    with tracking.stage_run(stage.name, variant, params, stage.sections, store, inputs, paths["out"]) as recorder:
-        function(params, recorder=recorder, **arguments)
-    say(f"{stage.name}{'@' + variant if variant else ''}: wrote {paths['out']}")
+    stage.execute(params, variant, stage.paths(params.profile, variant, root), store)
 
 
 @contextmanager

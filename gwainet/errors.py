@@ -10,6 +10,7 @@
       CheckpointError weights or a checkpoint do not fit the networks
       TrackingError   the tracking server refused or lost something
       ExtraError      an optional part of the installation is missing
+      PipelineError   a run of the pipeline failed
 """
 
 
@@ -43,3 +44,7 @@ class TrackingError(GwainetError):
 
 class ExtraError(GwainetError):
     """An optional part of the installation (an extra of pyproject.toml) is missing."""
+
+
+class PipelineError(GwainetError):
+    """A run of the pipeline failed."""

@@ -271,7 +271,7 @@ class Params(Section):
         """All values under dotted names, such as `train_psnr.learning_rate`, of the given sections or of all."""
         values = self.model_dump(mode="json")
         chosen = values if sections is None else {name: values[name] for name in sections}
-        return _flatten(chosen)
+        return flatten(chosen)
 
     def digest(self, sections: Sequence[str] | None = None) -> str:
         """12 hexadecimal digits over the values of the given sections, or of all that shape a result."""
@@ -311,17 +311,7 @@ def load_params(path: Path, profile: str | None = None, overrides: Sequence[str]
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]], object]:
     """The base, the profiles and the chosen profile of a file; their shape is checked, their sections are not yet."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ParamsError(f"{path} does not exist: run from the project's root, or give --params FILE") from None
-    except OSError as error:
-        raise ParamsError(f"{path} cannot be read ({error.strerror}): give --params FILE") from None
-    except UnicodeDecodeError as error:
-        raise ParamsError(f"{path} is not valid YAML: {error}") from None
-    document = _parse_yaml(text, f"{path} is")
-    if not isinstance(document, dict):
-        raise ParamsError(f"{path} must hold `profile`, `base` and `profiles`")
+    document = read_yaml(path, "--params", "`profile`, `base` and `profiles`")
     unknown = sorted(str(key) for key in set(document) - {"profile", "base", "profiles"})
     if unknown:
         raise ParamsError(
@@ -349,6 +339,26 @@ def _parse_yaml(text: str, what: str) -> object:
         raise ParamsError(f"{what} not valid YAML: {error}") from None
 
 
+def read_yaml(path: Path, option: str, holds: str) -> dict[str, Any]:
+    """Read a file of settings that `holds` names; `option` of the command line chooses another.
+
+    Raises:
+        ParamsError: the file is missing, is not YAML or holds no names with values.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ParamsError(f"{path} does not exist: run from the project's root, or give {option} FILE") from None
+    except OSError as error:
+        raise ParamsError(f"{path} cannot be read ({error.strerror}): give {option} FILE") from None
+    except UnicodeDecodeError as error:
+        raise ParamsError(f"{path} is not valid YAML: {error}") from None
+    document = _parse_yaml(text, f"{path} is")
+    if not isinstance(document, dict):
+        raise ParamsError(f"{path} must hold {holds}")
+    return document
+
+
 def _mapping(value: object, place: str) -> dict[str, Any]:
     """A mapping, empty where nothing is written."""
     if value is None:
@@ -370,17 +380,18 @@ def check_params(values: Mapping[str, object], origin: str = "params") -> Params
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        raise ParamsError(f"{origin}, profile `{values.get('profile')}`:\n{_explain(error)}") from None
+        raise ParamsError(f"{origin}, profile `{values.get('profile')}`:\n{explain(error, Params)}") from None
 
 
-def _explain(error: ValidationError) -> str:
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """What is wrong, a line for each value of `model`, with its full name."""
     problems = error.errors()
     lines = []
     for problem in problems:
         location = tuple(part for part in problem["loc"] if part != "[key]")
         name = ".".join(str(part) for part in location) or "params"
         if problem["type"] == "extra_forbidden":
-            known = _names_beside(location)
+            known = _names_beside(location, model)
             lines.append(f"  unknown param `{name}`; known here: {', '.join(known)}")
         elif "[key]" in problem["loc"]:
             lines.append(f"  unknown param `{name}`; known here: {problem['ctx']['expected']}")
@@ -401,9 +412,9 @@ _EXPECTED = {
 }
 
 
-def _names_beside(location: tuple[int | str, ...]) -> list[str]:
-    """Names of the params that stand where an unknown one was found."""
-    model: Any = Params
+def _names_beside(location: tuple[int | str, ...], top: type[BaseModel]) -> list[str]:
+    """Names of the params that stand where an unknown one was found, below the model `top`."""
+    model: Any = top
     for part in location[:-1]:
         annotation = model.model_fields[part].annotation if isinstance(part, str) else model
         arguments = [a for a in getattr(annotation, "__args__", ()) if isinstance(a, type) and issubclass(a, Section)]
@@ -431,11 +442,12 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
+    """Nested mappings as one, under dotted names."""
     flat: dict[str, object] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.")
+            flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
     return flat

@@ -88,6 +88,31 @@ def faces_page(
     )
 
 
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under a title; the first column names its row."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def stage_page(
+    title: str, run: str, facts: Mapping[str, object], tables: Sequence[Table] = (), picture: Uint8 | None = None
+) -> str:
+    """What a stage came to, as Kubeflow's page shows it.
+
+    Args:
+        title: of the stage and the profile.
+        run: where to look at its MLflow run, an address or a sentence.
+        facts: name -> number or text.
+        tables: shown in full.
+        picture: shown as large as the page.
+    """
+    shown = {name: f"{value:.6g}" if isinstance(value, float) else str(value) for name, value in facts.items()}
+    return render("stage.html", title=title, run=run, facts=shown, tables=tables, picture=picture)
+
+
 def render(template: str, **content: object) -> str:
     """Fill in a template of `gwainet/templates/`; everything is escaped."""
     environment = Environment(

@@ -468,3 +468,116 @@ def test_no_source_is_declared_that_a_stage_does_not_use(stage):
         for dep in entry.source:
             if dep.removesuffix(".py").replace("/", ".").startswith(WATCHED):
                 assert any(inside(file, dep) for file in used), dep
+
+
+# ---------------------------------------------------------------- Kubeflow
+
+# What every component takes beside the stage's inputs; `source` is found below `root`.
+FRAME = {"params", "root", "out", "metrics", "page"}
+
+
+def signature(stage: Stage) -> tuple[set[str], set[str]]:
+    """Arguments of a component that must be given, and those that need not, read from its source."""
+    tree = ast.parse((PROJECT / "components" / f"{stage.name}.py").read_text(encoding="utf-8"))
+    (function,) = (node for node in tree.body if isinstance(node, ast.FunctionDef))
+    assert function.name == stage.name
+    names = [argument.arg for argument in function.args.args]
+    needed = len(names) - len(function.args.defaults)
+    return set(names[:needed]), set(names[needed:])
+
+
+def component_inputs(stage: Stage, variant: str | None) -> dict[str, set[str]]:
+    """Input of a component -> the entries of `dvc.yaml` that write it, by the registry."""
+    found: dict[str, set[str]] = {}
+    paths = stage.paths(PROFILE, variant)
+    for name in set(stage.inputs) & set(paths) - UNREAD.get((stage.name, variant or ""), set()):
+        for maker in ENTRIES:
+            out = maker.stage.paths(PROFILE, maker.variant)["out"].as_posix()
+            if inside(paths[name].as_posix(), out):
+                found[name] = {maker.name}
+            elif inside(out, paths[name].as_posix()):  # a directory above several variants' outputs
+                found[f"{name}_{maker.variant}"] = {maker.name}
+    return found
+
+
+def test_there_is_a_component_for_every_stage_and_for_nothing_else():
+    files = {path.stem for path in (PROJECT / "components").glob("*.py")}
+    assert files == set(STAGES) | {"__init__", "base", "adapter"}
+
+
+@each_stage
+def test_a_component_takes_what_the_registry_says_and_hands_all_of_it_on(stage):
+    needed, optional = signature(stage)
+    per_variant = [set(component_inputs(stage, variant)) for variant in stage.variants or (None,)]
+    always, sometimes = set.intersection(*per_variant), set.union(*per_variant)
+    extra = ({"variant"} if stage.variants else set()) | ({"source_version"} if stage.name == "fetch_faces" else set())
+    assert needed == FRAME | extra | always
+    assert optional == sometimes - always
+    tree = ast.parse((PROJECT / "components" / f"{stage.name}.py").read_text(encoding="utf-8"))
+    (call,) = (n for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "run")
+    assert isinstance(call.args[0], ast.Constant)
+    assert call.args[0].value == stage.name
+    names = ["params", "root", "out", "metrics", "page"] + ["variant"] * bool(stage.variants)
+    assert [getattr(argument, "id", None) for argument in call.args[1:]] == names
+    assert {word.arg: getattr(word.value, "id", None) for word in call.keywords} == {name: name for name in sometimes}
+
+
+@each_stage
+def test_a_component_is_thin(stage):
+    tree = ast.parse((PROJECT / "components" / f"{stage.name}.py").read_text(encoding="utf-8"))
+    (function,) = (node for node in tree.body if isinstance(node, ast.FunctionDef))
+    assert len(function.body) == 3, "a docstring, an import and a call: work belongs in the stage or the adapter"
+
+
+def graph() -> dict[str, dict[str, str]]:
+    """Task -> its artifact inputs -> the task that writes each, from the compiled pipeline of the demo."""
+    from pipeline.cluster import load_cluster
+    from pipeline.graph import build
+
+    pipeline = build(load_params(PROJECT / "params.yaml", PROFILE), load_cluster(PROJECT / "cluster.yaml"))
+    tasks = pipeline.pipeline_spec.root.dag.tasks
+    shown = {name: task.task_info.name for name, task in tasks.items()}
+    return {
+        shown[name]: {
+            argument: shown[source.task_output_artifact.producer_task]
+            for argument, source in task.inputs.artifacts.items()
+        }
+        for name, task in tasks.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def compiled() -> dict[str, dict[str, str]]:
+    return graph()
+
+
+def test_the_graph_runs_every_entry_of_dvc_once(compiled):
+    assert sorted(compiled) == sorted(entry.name for entry in ENTRIES)
+
+
+@each_entry
+def test_every_input_in_the_graph_comes_from_the_stage_that_the_registry_names(entry, compiled):
+    expected = {name: maker for name, (maker,) in component_inputs(entry.stage, entry.variant).items()}
+    assert compiled[entry.name] == expected
+
+
+@each_entry
+def test_the_graph_waits_for_the_stages_that_dvc_waits_for_and_no_others(entry, compiled):
+    written = {path: e.name for e in ENTRIES for path in e.written}
+    awaited = {maker for dep in entry.data for path, maker in written.items() if inside(dep, path)}
+    assert set(compiled[entry.name].values()) == awaited
+
+
+def test_what_can_run_side_by_side_does(compiled):
+    def before(name: str) -> set[str]:
+        return {name}.union(*(before(maker) for maker in compiled[name].values()))
+
+    assert "pretrain_inet" not in before("pretrain_wnet") | before("train_psnr@guided") | before("train_psnr@banet")
+    assert "pretrain_wnet" not in before("pretrain_inet") | before("train_psnr@banet")
+    assert "pretrain_inet" not in before("train_adversarial@gwanet") | before("train_adversarial@banet")
+
+
+def test_every_stage_has_a_section_of_cluster_settings():
+    from pipeline.cluster import Stages
+
+    assert list(Stages.model_fields) == list(STAGES)

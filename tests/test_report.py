@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gwainet.report import Face, counts_chart, data_uri, faces_page, histogram
+from gwainet.report import Face, Table, counts_chart, data_uri, faces_page, histogram, stage_page
 
 
 def expectation(name: str, result: str, **more: Any) -> dict[str, Any]:
@@ -149,3 +149,19 @@ def test_a_wide_range_of_numbers_shares_bars_and_loses_no_count():
     assert len(chart.ticks) <= 8
     assert sum(int(bar.says.split()[0]) for bar in chart.bars) == sum(counts.values())
     assert all(bar.x >= 0 and bar.x + bar.width <= chart.width for bar in chart.bars)
+
+
+def test_a_stages_page_has_its_facts_tables_and_picture_and_links_an_address_alone():
+    table = Table("test", ("system", "psnr"), (("A <b>", "20.0"),))
+    facts = {"steps": 1234, "final.psnr": 20.123456789}
+    linked = stage_page("train_psnr", "https://mlflow.example.com/#/runs/1", facts, [table], FACE.pictures[0][1])
+    assert 'href="https://mlflow.example.com/#/runs/1"' in linked
+    assert "<td>A &lt;b&gt;</td>" in linked
+    assert '<td>final.psnr</td><td class="number">20.1235</td>' in linked
+    assert ">1234<" in linked
+    assert linked.count("data:image/png;base64,") == 1
+    plain = stage_page("train_psnr", "MLflow: `make ui`", {})
+    assert "MLflow: `make ui`" in plain
+    assert 'href="http' not in plain
+    assert "<img" not in plain
+    assert "<table" not in plain

@@ -6,11 +6,14 @@ paths. DVC (`dvc.yaml`) and Kubeflow (`components/`) are two thin callers of it;
 This module imports nothing heavy, so that the command line's help is instant.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from gwainet.params import Params
+from gwainet.progress import say
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,35 @@ class Stage:
         """The stage's `run`, imported only now."""
         run: Callable[..., Any] = import_module(f"gwainet.stages.{self.name}").run
         return run
+
+    def execute(self, params: Params, variant: str | None, paths: Mapping[str, Path], store: Path) -> str:
+        """Run the stage inside a tracked run, as DVC and Kubeflow both do.
+
+        Args:
+            params: of the profile.
+            variant: one of `variants`; None for a stage that has none.
+            paths: argument name -> path, as `paths` gives them.
+            store: directory of MLflow's default store (`mlflow.db`) and of checkpoints (`.gwainet/`).
+
+        Returns:
+            Where to look at the run.
+
+        Raises:
+            GwainetError: any error a user can meet.
+        """
+        from gwainet import tracking  # heavy
+
+        inputs = {name: path for name, path in paths.items() if name != "out"}
+        arguments: dict[str, object] = dict(paths)
+        if variant is not None:
+            arguments["variant"] = variant
+        if self.trains:
+            arguments["work"] = store / ".gwainet"
+        function = self.function()
+        with tracking.stage_run(self.name, variant, params, self.sections, store, inputs, paths["out"]) as recorder:
+            function(params, recorder=recorder, **arguments)
+        say(f"{self.name}{'@' + variant if variant else ''}: wrote {paths['out']}")
+        return tracking.page(recorder, store)
 
 
 _FACES = "data/{profile}/faces"

@@ -64,6 +64,19 @@ def where(root: Path) -> str:
     return f"MLflow: {page}, experiment {experiment_name()} (MLFLOW_TRACKING_URI)"
 
 
+def page(recorder: Recorder, root: Path) -> str:
+    """Where to look at the run that a recorder of `stage_run` belongs to: an address, if a server keeps it.
+
+    GWAINET_MLFLOW_PAGES is the server's address for people, where that is not the one that programs use.
+    """
+    from gwainet.tracking.runs import RunRecorder
+
+    uri = os.environ.get("GWAINET_MLFLOW_PAGES") or shown(tracking_uri(root))
+    if not uri.startswith("http") or not isinstance(recorder, RunRecorder):
+        return where(root)
+    return f"{uri.rstrip('/')}/#/experiments/{recorder.experiment_id}/runs/{recorder.run_id}"
+
+
 def serve(root: Path, port: int) -> None:
     """Replace this process by MLflow's server on 127.0.0.1, showing the runs of `root` (or of MLFLOW_TRACKING_URI).
 

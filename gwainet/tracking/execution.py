@@ -59,10 +59,13 @@ class CodeVersion:
 
 
 def code_version(directory: Path) -> CodeVersion:
-    """The git commit checked out in a directory, and a digest of what was changed since."""
+    """The git commit checked out in a directory, and a digest of what was changed since.
+
+    A container image holds no repository: its build names the commit in GWAINET_COMMIT (`Dockerfile`).
+    """
     commit = _git(directory, "rev-parse", "--verify", "HEAD")
     if commit is None:
-        return CodeVersion("unknown", "")
+        return CodeVersion(os.environ.get("GWAINET_COMMIT") or "unknown", "")
     top = Path((_git(directory, "rev-parse", "--show-toplevel") or b".").decode().strip())
     digest = hashlib.sha256(difference := _git(top, "diff", "--binary", "HEAD", "--", *CODE) or b"")
     listed = _git(top, "ls-files", "--others", "--exclude-standard", "-z", "--", *CODE) or b""
@@ -81,6 +84,15 @@ def _git(directory: Path, *arguments: str) -> bytes | None:
     return done.stdout if done.returncode == 0 else None
 
 
+def params_digest(params: Params) -> str:
+    """The digest of the execution's params.
+
+    A component gets the sections that its stage reads alone, so that Kubeflow's cache need not be thrown away for the
+    others; GWAINET_PARAMS_DIGEST then says what the digest over all of them is.
+    """
+    return os.environ.get("GWAINET_PARAMS_DIGEST") or params.digest()
+
+
 def pipeline_key(params: Params, code: CodeVersion) -> str:
     """What all stages of one execution share, though they are separate processes.
 
@@ -89,8 +101,8 @@ def pipeline_key(params: Params, code: CodeVersion) -> str:
     if key := os.environ.get("GWAINET_PIPELINE_KEY"):
         return key
     if experiment := os.environ.get("DVC_EXP_NAME"):
-        return f"dvc-exp/{experiment}/{params.digest()}"
-    return f"dvc/{params.profile}/{code}/{params.digest()}"
+        return f"dvc-exp/{experiment}/{params_digest(params)}"
+    return f"dvc/{params.profile}/{code}/{params_digest(params)}"
 
 
 def data_digest(path: Path) -> str:

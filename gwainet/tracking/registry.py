@@ -1,9 +1,11 @@
 """The model registry: a trained generator as an MLflow model that loads anywhere, and its versions."""
 
 import hashlib
+import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -101,12 +103,27 @@ def register(candidate: Candidate, recorder: Recorder) -> Registered:
         )
     client = recorder.client
     try:
-        return _register(candidate, recorder)
+        with _default_store(client.tracking_uri):
+            return _register(candidate, recorder)
     except Exception as error:
         raise TrackingError(
             f"MLflow at {shown(client.tracking_uri)} did not register {candidate.name}: {brief(error)}. Nothing was "
             "promoted; run register_model again when it is back"
         ) from error
+
+
+@contextmanager
+def _default_store(uri: str) -> Iterator[None]:
+    """Make a store MLflow's own: a registry in SQLite looks there for the model, not in its client's store."""
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["MLFLOW_TRACKING_URI"]
+        else:
+            os.environ["MLFLOW_TRACKING_URI"] = before
 
 
 def _register(candidate: Candidate, recorder: RunRecorder) -> Registered:

@@ -32,6 +32,7 @@ from gwainet.tracking.execution import (
     code_version,
     data_digest,
     experiment_name,
+    params_digest,
     pipeline_key,
     shown,
     tracking_uri,
@@ -329,7 +330,7 @@ def _facts(params: Params, code: CodeVersion) -> dict[str, str]:
         "gwainet.profile": params.profile,
         "gwainet.commit": code.commit,
         "gwainet.dirty": str(bool(code.changes)).lower(),
-        "gwainet.params_digest": params.digest(),
+        "gwainet.params_digest": params_digest(params),
     }
 
 

@@ -51,6 +51,16 @@ def test_a_model_becomes_a_version_with_all_that_is_known_of_it(root: Path, clie
     assert (model.model_id, model.status) == (registered.model_id, "READY")
 
 
+def test_a_model_is_registered_from_any_folder_and_nothing_is_written_there(
+    root: Path, client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    register_in_a_stage(root)
+    assert challenger(client) == "1"
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
 def test_registering_leaves_the_stages_run_open(root: Path, client: MlflowClient):
     with runs.stage_run("register_model", None, PARAMS, (), root, {}, root / "out") as recorder:
         register(candidate(root), recorder)

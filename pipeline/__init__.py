@@ -1,0 +1,1 @@
+"""Kubeflow Pipelines: the graph of the components, `python -m pipeline`."""

@@ -1,0 +1,131 @@
+"""The graph: which component takes what from which. Small, so that it can be read beside `dvc.yaml`.
+
+Settings of a cluster are put on every task; kfp's local runner ignores those that need a cluster, so that the very same
+graph runs on one machine.
+"""
+
+import json
+from typing import Any
+
+from kfp import dsl, kubernetes
+
+from components.benchmark import benchmark
+from components.check_faces import check_faces
+from components.fetch_faces import fetch_faces
+from components.prepare_faces import prepare_faces
+from components.pretrain_inet import pretrain_inet
+from components.pretrain_wnet import pretrain_wnet
+from components.register_model import register_model
+from components.train_adversarial import train_adversarial
+from components.train_psnr import train_psnr
+from gwainet.params import Params
+from gwainet.stages import STAGES
+from pipeline.cluster import ClusterSettings, GpuStage, Toleration
+
+PIPELINE_NAME = "gwainet"
+ROOT = "/gwainet"  # in a pod; the Dockerfile makes it
+SHARED_MEMORY = "/dev/shm"  # noqa: S108  a mount point
+DIGEST = "gwainet/params-digest"  # an annotation of every pod
+
+Task = Any  # kfp has no types
+
+
+def build(params: Params, cluster: ClusterSettings) -> Any:  # noqa: ANN401  kfp has no types
+    """The pipeline of one profile; its params are in it, its only argument is where volumes are mounted."""
+
+    def stage(component: Any, root: str, variant: str | None = None, **inputs: Any) -> Task:  # noqa: ANN401
+        name = component.name.replace("-", "_")
+        arguments = {key: value.outputs["out"] if hasattr(value, "outputs") else value for key, value in inputs.items()}
+        if variant is not None:
+            arguments["variant"] = variant
+        task = component(params=params_of(name, params), root=root, **arguments)
+        task.set_display_name(f"{name}@{variant}" if variant else name)
+        place(task, name, params, cluster)
+        return task
+
+    def pipeline(root: str = ROOT) -> None:
+        fetched = stage(fetch_faces, root, source_version=cluster.volumes.source.version)
+        faces = stage(prepare_faces, root, raw=fetched)
+        checked = {"faces": faces, "passed": stage(check_faces, root, faces=faces)}
+        inet = stage(pretrain_inet, root, **checked)
+        wnet = stage(pretrain_wnet, root, **checked)
+        psnr_guided = stage(train_psnr, root, "guided", **checked, wnet=wnet)
+        psnr_banet = stage(train_psnr, root, "banet", **checked)
+        models = {
+            "adversarial_gwainet": stage(train_adversarial, root, "gwainet", **checked, psnr=psnr_guided, inet=inet),
+            "adversarial_gwanet": stage(train_adversarial, root, "gwanet", **checked, psnr=psnr_guided),
+            "adversarial_banet": stage(train_adversarial, root, "banet", **checked, psnr=psnr_banet),
+        }
+        report = stage(benchmark, root, **checked, psnr_guided=psnr_guided, psnr_banet=psnr_banet, **models)
+        stage(register_model, root, **checked, **models, report=report)
+
+    description = f"Exemplar-guided face super-resolution: profile {params.profile}, params {params.digest()}"
+    return dsl.pipeline(name=PIPELINE_NAME, description=description)(pipeline)
+
+
+def params_of(name: str, params: Params) -> str:
+    """The params that a component gets, as JSON.
+
+    The sections that its stage reads alone, so that another section's change leaves Kubeflow's cache of it valid.
+    `register_model`, which is never cached, gets all: it writes the digest over all of them.
+    """
+    sections = None if name == "register_model" else {"profile", "runtime", *STAGES[name].sections}
+    return json.dumps(params.model_dump(mode="json", include=sections), sort_keys=True)
+
+
+def place(task: Task, name: str, params: Params, cluster: ClusterSettings) -> None:
+    """Put a cluster's settings on a stage's task."""
+    settings = getattr(cluster.stages, name)
+    task.set_container_image(cluster.image)
+    kubernetes.set_image_pull_policy(task, cluster.image_pull_policy)
+    if cluster.image_pull_secrets:
+        kubernetes.set_image_pull_secrets(task, list(cluster.image_pull_secrets))
+
+    task.set_cpu_request(settings.cpu).set_memory_request(settings.memory)
+    if settings.cpu_limit:
+        task.set_cpu_limit(settings.cpu_limit)
+    if settings.memory_limit:
+        task.set_memory_limit(settings.memory_limit)
+    if settings.shared_memory:
+        kubernetes.empty_dir_mount(
+            task,
+            volume_name="shm",
+            mount_path=SHARED_MEMORY,
+            medium="Memory",
+            size_limit=settings.shared_memory,
+        )
+    nodes = [settings]
+    if isinstance(settings, GpuStage) and settings.gpus:
+        task.set_accelerator_type(cluster.gpu.resource).set_accelerator_limit(settings.gpus)
+        nodes.insert(0, cluster.gpu)
+    for key, value in {key: value for part in nodes for key, value in part.node_selector.items()}.items():
+        kubernetes.add_node_selector(task, label_key=key, label_value=value)
+    for toleration in dict.fromkeys(toleration for part in nodes for toleration in part.tolerations):
+        _tolerate(task, toleration)
+
+    kubernetes.set_timeout(task, seconds=round(settings.hours * 3600))
+    if settings.retries.count:
+        task.set_retry(
+            num_retries=settings.retries.count,
+            backoff_duration=f"{settings.retries.backoff_seconds}s",
+            backoff_factor=settings.retries.backoff_factor,
+            backoff_max_duration=f"{settings.retries.longest_backoff_seconds}s",
+        )
+    task.set_caching_options(settings.caching)
+
+    volumes = cluster.volumes
+    if "source" in STAGES[name].inputs and params.fetch_faces.source != "drawn":
+        kubernetes.mount_pvc(task, volumes.source.claim, f"{ROOT}/data/source", volumes.source.sub_path)
+    if STAGES[name].trains:
+        kubernetes.mount_pvc(task, volumes.work.claim, f"{ROOT}/.gwainet", volumes.work.sub_path)
+    for secret in (cluster.mlflow, *cluster.secrets):
+        if secret:
+            kubernetes.use_secret_as_env(task, secret.secret, {name: name for name in secret.variables})
+    # not arguments: an argument that differs from run to run would defeat Kubeflow's cache
+    kubernetes.use_field_path_as_env(task, "KFP_RUN_ID", "metadata.labels['pipeline/runid']")
+    kubernetes.add_pod_annotation(task, DIGEST, params.digest())
+    kubernetes.use_field_path_as_env(task, "GWAINET_PARAMS_DIGEST", f"metadata.annotations['{DIGEST}']")
+
+
+def _tolerate(task: Task, toleration: Toleration) -> None:
+    kubernetes.add_toleration(task, **toleration.model_dump())
