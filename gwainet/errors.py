@@ -9,6 +9,8 @@
       ContractError   the data contract does not hold
       CheckpointError weights or a checkpoint do not fit the networks
       TrackingError   the tracking server refused or lost something
+      ClusterError    Kubeflow refused something, does not answer, or a run there failed
+        LoginError    Kubeflow's address or a login is missing or refused
 """
 
 
@@ -38,3 +40,11 @@ class CheckpointError(GwainetError):
 
 class TrackingError(GwainetError):
     """The tracking server refused or lost something."""
+
+
+class ClusterError(GwainetError):
+    """Kubeflow refused something, does not answer, or a run there failed."""
+
+
+class LoginError(ClusterError):
+    """Kubeflow's address or a login is missing or refused."""
