@@ -6,6 +6,7 @@ and prints where only results belong.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -175,9 +176,7 @@ class Pipelines:
 
     def _find_namespace(self) -> str:
         """The namespace to name in requests: empty where Kubeflow has one user, and refuses to be given any."""
-        health = self._call(
-            "ask whether the server is there", api.HealthzServiceApi(self._client).healthz_service_get_healthz
-        )
+        health = self._call("reach Kubeflow Pipelines", api.HealthzServiceApi(self._client).healthz_service_get_healthz)
         if not health.multi_user:
             return ""
         if not self.login.namespace:
@@ -469,7 +468,7 @@ def _said(refusal: Any) -> str:  # noqa: ANN401 - generated, without types
 
 def _plain(reason: object) -> str:
     """A network error without the object it is about."""
-    return str(reason).rpartition(">: ")[2] or type(reason).__name__
+    return re.sub(r"^\w+\(host=[^)]*\): ", "", str(reason)) or type(reason).__name__
 
 
 def _version(version: Any) -> Version:  # noqa: ANN401 - generated, without types

@@ -26,7 +26,6 @@ if TYPE_CHECKING:  # kfp takes a second to import: --help must not
 PIPELINE = "gwainet"
 
 _CONNECTION = "Connection"
-_WHAT = "What to run"
 Endpoint = Annotated[
     str | None,
     typer.Option(
@@ -53,12 +52,11 @@ CaCert = Annotated[
     Path | None,
     typer.Option(help="Certificate of the authority to trust, in PEM.", rich_help_panel=_CONNECTION),
 ]
-Cluster = Annotated[Path, typer.Option(help="The cluster's settings.", rich_help_panel=_WHAT)]
+Cluster = Annotated[Path, typer.Option(help="The cluster's settings.")]
 PackageFile = Annotated[
     Path | None,
     typer.Option(
         help="A pipeline compiled before, instead of compiling now; without --profile, --set and --cluster.",
-        rich_help_panel=_WHAT,
     ),
 ]
 Experiment = Annotated[

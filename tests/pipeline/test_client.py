@@ -216,7 +216,10 @@ def test_an_unreachable_host_is_told_in_seconds():
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     begun = time.monotonic()
-    with pytest.raises(UnavailableError, match=rf"127.0.0.1:{port} does not answer \(.*Connection refused\)"):
+    with pytest.raises(
+        UnavailableError,
+        match=rf"127.0.0.1:{port} does not answer \(Failed to establish a new connection: .*Connection refused\)",
+    ):
         Pipelines(Login(f"http://127.0.0.1:{port}", ""))
     assert time.monotonic() - begun < 5
 
