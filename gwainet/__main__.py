@@ -64,8 +64,8 @@ def run_stage(
 
 
 @contextmanager
-def user_errors() -> Iterator[None]:
-    """Print an error that a user can meet as one message; any other keeps its traceback."""
+def user_errors(code: int = 1) -> Iterator[None]:
+    """Print an error that a user can meet as one message and exit with `code`; any other keeps its traceback."""
     # SIGTERM (a cluster's, `kill`) ends a stage like Ctrl-C does: the tracked run is closed as killed
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -73,7 +73,7 @@ def user_errors() -> Iterator[None]:
     except GwainetError as error:
         console.print(f"[bold red]{type(error).__name__}[/]: ", end="")
         say(str(error))
-        raise typer.Exit(1) from None
+        raise typer.Exit(code) from None
     except KeyboardInterrupt:
         say("interrupted; a training continues from its last checkpoint when the stage is run again")
         raise typer.Exit(130) from None

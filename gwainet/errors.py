@@ -11,6 +11,8 @@
       TrackingError   the tracking server refused or lost something
       ExtraError      an optional part of the installation is missing
       PipelineError   a run of the pipeline failed
+      ClusterError    Kubeflow refused something, does not answer, or a run there failed
+        LoginError    Kubeflow's address or a login is missing or refused
 """
 
 
@@ -48,3 +50,11 @@ class ExtraError(GwainetError):
 
 class PipelineError(GwainetError):
     """A run of the pipeline failed."""
+
+
+class ClusterError(GwainetError):
+    """Kubeflow refused something, does not answer, or a run there failed."""
+
+
+class LoginError(ClusterError):
+    """Kubeflow's address or a login is missing or refused."""

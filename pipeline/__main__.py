@@ -8,10 +8,12 @@ import typer
 from gwainet.__main__ import Overrides, ParamsFile, Profile, user_errors
 from gwainet.params import load_params
 from gwainet.progress import say
+from pipeline import client_commands
 from pipeline.cluster import CLUSTER_FILE, load_cluster
 
 app = typer.Typer(
-    help="The same stages on Kubeflow Pipelines: compile the graph, or run it on this machine. See docs/kubeflow.md.",
+    help="The same stages on Kubeflow Pipelines: compile the graph, run it on this machine or on a cluster. "
+    "See docs/kubeflow.md.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,
@@ -61,6 +63,9 @@ def run_local_command(
         typer.echo(f"{'benchmark, pictures':>26}: {made['benchmark'] / 'grid.png'}")
         typer.echo(f"{'data report':>26}: {made['check_faces'] / 'report.html'}")
         typer.echo(f"{'runs':>26}: {tracking.where(root)}")
+
+
+client_commands.register(app)
 
 
 if __name__ == "__main__":

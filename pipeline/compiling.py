@@ -10,9 +10,7 @@ from gwainet.errors import ParamsError
 from gwainet.files import staged_file
 from gwainet.params import Params
 from pipeline.cluster import ClusterSettings
-from pipeline.graph import PIPELINE_NAME, build
-
-__all__ = ["PIPELINE_NAME", "compile_pipeline"]
+from pipeline.graph import build
 
 
 def compile_pipeline(params: Params, cluster: ClusterSettings, out: Path) -> None:

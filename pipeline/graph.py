@@ -20,9 +20,9 @@ from components.train_adversarial import train_adversarial
 from components.train_psnr import train_psnr
 from gwainet.params import Params
 from gwainet.stages import STAGES
+from pipeline import PIPELINE_NAME
 from pipeline.cluster import ClusterSettings, GpuStage, Toleration
 
-PIPELINE_NAME = "gwainet"
 ROOT = "/gwainet"  # in a pod; the Dockerfile makes it
 SHARED_MEMORY = "/dev/shm"  # noqa: S108  a mount point
 DIGEST = "gwainet/params-digest"  # an annotation of every pod

@@ -17,8 +17,9 @@ from ruamel.yaml import YAML
 from gwainet.errors import ParamsError
 from gwainet.params import Params, check_params, load_params
 from gwainet.stages import STAGES
+from pipeline import PIPELINE_NAME
 from pipeline.cluster import ClusterSettings, load_cluster
-from pipeline.compiling import PIPELINE_NAME, compile_pipeline
+from pipeline.compiling import compile_pipeline
 
 PROJECT = Path(__file__).parents[2]
 PROFILES = list(YAML(typ="safe").load(PROJECT / "params.yaml")["profiles"])
