@@ -8,7 +8,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 PORT ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-system check format ui clean
+.PHONY: help setup repro test test-system mutants check format ui clean
 
 help: ## show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ test: $(READY) ## run the tests (under 15 minutes)
 
 test-system: $(READY) ## run the slow tests too: kills, servers, browsers; what is missing is skipped with its reason
 	@python -m pytest -rs -m system $(ARGS)
+
+mutants: $(READY) ## change the code at every row of docs/paper.md and see its tests fail (make mutants ARGS='"Eq. 8" L7')
+	@OMP_NUM_THREADS=1 python -m tests.mutations $(ARGS)
 
 check: $(READY) ## ruff, format, strict types, the layers
 	@ruff check .

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,7 @@ PROJECT = Path(__file__).parents[1]
 NEEDED = ("gwainet", "tests", "params.yaml", "pyproject.toml", "dvc.yaml")  # by the tests, in the copy
 # imported once, before the processes fork: seconds less for each mutation. Never gwainet, which each imports mutated.
 HEAVY = ("torch", "pandas", "pyarrow.parquet", "scipy.stats", "skimage.metrics", "hypothesis", "safetensors.torch")
+OUTPUT = "pytest.txt"  # in the copy: what the last run said
 SECONDS = 300  # for the tests of one mutation; most need one
 
 
@@ -51,28 +53,15 @@ class Mutation:
     new: str
     tests: tuple[str, ...]
 
-    def apply(self, tree: Path) -> str:
-        """Mutate the file below `tree`; returns what it held.
-
-        Raises:
-            ValueError: the text does not stand there exactly once.
-        """
-        path = tree / self.file
-        content = path.read_text(encoding="utf-8")
-        if (count := content.count(self.old)) != 1:
-            raise ValueError(f"{self.file} holds the text {count} times, not once:\n{self.old}")
-        path.write_text(content.replace(self.old, self.new), encoding="utf-8")
-        return content
-
 
 def load() -> list[Mutation]:
     """The mutations of `mutations.toml`, in its order."""
-    table = tomllib.loads((PROJECT / "tests" / "mutations.toml").read_text(encoding="utf-8"))
-    lists = ("rows", "tests")
-    return [Mutation(**{k: tuple(v) if k in lists else v for k, v in entry.items()}) for entry in table["mutation"]]
+    text = (PROJECT / "tests" / "mutations.toml").read_text(encoding="utf-8")
+    entries: list[dict[str, Any]] = tomllib.loads(text)["mutation"]
+    return [Mutation(**{**e, "rows": tuple(e["rows"]), "tests": tuple(e["tests"])}) for e in entries]
 
 
-@dataclass
+@dataclass(eq=False)  # pytest hashes its plugins
 class Outcomes:
     """A pytest plugin: tests that passed and failed, all their parameters together, without `tests/`."""
 
@@ -90,9 +79,9 @@ class Outcomes:
 
 def _run(tree: Path, tests: Sequence[str], answer: Connection) -> None:
     """In a process of its own: run the tests of the copy and send the outcomes."""
-    with open(os.devnull, "w") as nowhere:  # noqa: PTH123  (os.devnull is no path)
-        os.dup2(nowhere.fileno(), 1)
-        os.dup2(nowhere.fileno(), 2)
+    with (tree / OUTPUT).open("w") as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
     os.chdir(tree)
     sys.path.insert(0, str(tree))
     sys.dont_write_bytecode = True  # a mutation of the same length in the same second would run stale bytecode
@@ -119,9 +108,23 @@ def outcomes_of(tree: Path, tests: Sequence[str], seconds: float) -> Outcomes | 
         process.join()
 
 
+def judge(tree: Path, mutation: Mutation) -> tuple[str, list[str]]:
+    """Mutate the copy, run the tests and take it back; returns what came of it and the tests that did not notice."""
+    path = tree / mutation.file
+    original = path.read_text(encoding="utf-8")
+    if original.count(mutation.old) != 1:
+        return "text not found", []
+    path.write_text(original.replace(mutation.old, mutation.new), encoding="utf-8")
+    outcomes = outcomes_of(tree, mutation.tests, SECONDS)
+    path.write_text(original, encoding="utf-8")
+    if outcomes is None:
+        return "no end", []
+    unmoved = [test for test in mutation.tests if test not in outcomes.failed]
+    return ("SURVIVED" if unmoved else "killed"), unmoved
+
+
 def main(chosen: Sequence[str]) -> int:
-    """Run the mutations of the chosen rows, or all; returns how many survived or could not be tried."""
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  (a log shows how far it came)
+    """Run the mutations of the chosen rows, or all; returns 1 where one survives or cannot be tried."""
     mutations = [m for m in load() if not chosen or any(row.startswith(tuple(chosen)) for row in m.rows)]
     tests = list(dict.fromkeys(test for mutation in mutations for test in mutation.tests))
     for module in HEAVY:
@@ -129,31 +132,26 @@ def main(chosen: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as directory:
         tree = Path(directory)
         for name in NEEDED:
-            source = PROJECT / name
-            if source.is_dir():
-                shutil.copytree(source, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                shutil.copy(source, tree / name)
+            copy = shutil.copytree if (PROJECT / name).is_dir() else shutil.copy
+            copy(PROJECT / name, tree / name)
         plain = outcomes_of(tree, tests, 10 * SECONDS) or Outcomes()
         wrong = [test for test in tests if test not in plain.passed - plain.failed]
         if wrong or not tests:
-            print("These tests do not pass as the code is:", *wrong or ["none was chosen"], sep="\n  ")
+            print((tree / OUTPUT).read_text(encoding="utf-8") if tests else "no mutation was chosen")
+            print("These tests do not pass as the code is:", *wrong, sep="\n  ")
             return 1
-        print(f"{len(tests)} tests pass as the code is; {len(mutations)} mutations of it:")
-        bad = 0
+        print(f"{len(tests)} tests pass as the code is; {len(mutations)} mutations of it:", flush=True)
+        killed = 0
         for mutation in mutations:
             started = time.monotonic()
-            original = mutation.apply(tree)
-            outcomes = outcomes_of(tree, mutation.tests, SECONDS)
-            (tree / mutation.file).write_text(original, encoding="utf-8")
-            alive = [] if outcomes is None else [test for test in mutation.tests if test not in outcomes.failed]
-            state = "NO END" if outcomes is None else "SURVIVED" if alive else "killed"
-            bad += state != "killed"
-            print(f"{state:8} {time.monotonic() - started:5.1f} s  {', '.join(mutation.rows)}: {mutation.wrong}")
-            for test in alive:
-                print(f"           did not notice: {test}")
-    print(f"{len(mutations) - bad} of {len(mutations)} mutations killed")
-    return int(bad > 0)
+            state, unmoved = judge(tree, mutation)
+            killed += state == "killed"
+            seconds = time.monotonic() - started
+            print(f"{state:8} {seconds:5.1f} s  {', '.join(mutation.rows)}: {mutation.wrong}", flush=True)
+            for test in unmoved:
+                print(f"           did not notice: {test}", flush=True)
+    print(f"{killed} of {len(mutations)} mutations killed")
+    return int(killed < len(mutations))
 
 
 if __name__ == "__main__":
