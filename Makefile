@@ -14,7 +14,7 @@ VARIANT ?= cuda
 IMAGE ?= $(shell sed -n 's/^image: *\([^ ]*\).*/\1/p' cluster.yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-system test-tensorflow check format ui image clean
+.PHONY: help setup repro test test-system test-tensorflow mutants check format ui image clean
 
 help: ## show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ test-tensorflow: $(TENSORFLOW_READY) ## compare the imported authors' weights wi
 	@$(TENSORFLOW_VENV)/bin/python -c 'import tensorflow'  # without it the tests would skip themselves
 	@$(TENSORFLOW_VENV)/bin/python -m pytest -s -m tensorflow tests/tensorflow $(ARGS)
 	@echo "test-tensorflow: all passed"
+
+mutants: $(READY) ## change the code at every row of docs/paper.md and see its tests fail (make mutants ARGS='"Eq. 8" L7')
+	@OMP_NUM_THREADS=1 python -m tests.mutations $(ARGS)
 
 check: $(READY) ## ruff, format, strict types, the layers
 	@ruff check .

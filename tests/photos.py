@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,10 @@ from gwainet.params import Params, check_params
 
 HEIGHT, WIDTH = 44, 36  # of a photo
 CROP = {"top": 8, "left": 4, "height": 32, "width": 24}
+# CelebA's partition -> photos, identities, identities with one photo (docs/paper.md, D1)
+CELEBA_SPLITS = {"0": (162_770, 8_192, 36), "1": (19_867, 985, 5), "2": (19_962, 1_000, 3)}
+CELEBA_PHOTOS = sum(photos for photos, _, _ in CELEBA_SPLITS.values())
+CELEBA_IDENTITIES = sum(identities for _, identities, _ in CELEBA_SPLITS.values())
 SPLIT_OF_PARTITION = {"0": "train", "1": "validation", "2": "test"}
 
 
@@ -86,6 +90,51 @@ def celeba_rows(photos: int = 3, people_per_split: int = 2) -> dict[str, tuple[s
         for person in range(people_per_split)
         for _ in range(photos)
     }
+
+
+def celeba_in_full(seed: int = 0) -> dict[str, tuple[str, str]]:
+    """Lists of CelebA's real size and structure (docs/paper.md, D1, D2): 202,599 photos of 10,177 identities.
+
+    Identities have 1 to 35 photos, median 21, scattered over their split; splits are runs of photo numbers and share no
+    identity. How the sizes are spread in between is made up.
+    """
+    random = np.random.default_rng(seed)
+    names = iter(f"{number:06}.jpg" for number in range(1, CELEBA_PHOTOS + 1))
+    numbers = iter(random.permutation(CELEBA_IDENTITIES) + 1)
+    rows: dict[str, tuple[str, str]] = {}
+    for part, (photos, identities, alone) in CELEBA_SPLITS.items():
+        sizes = np.rint(random.triangular(2, 28, 30.5, identities - alone)).astype(int)
+        sizes[:2] = 2, 35
+        while missing := photos - alone - int(sizes.sum()):
+            place = random.integers(2, len(sizes))  # the extremes stay
+            sizes[place] = np.clip(sizes[place] + np.sign(missing), 2, 35)
+        owners = np.repeat([next(numbers) for _ in range(identities)], [1] * alone + sizes.tolist())
+        rows |= {next(names): (str(owner), part) for owner in random.permutation(owners)}
+    return rows
+
+
+class Contents:
+    """A zip's table of contents without the zip: what the readers of lists need of 202,599 photos."""
+
+    path = Path("photos.zip")
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = dict.fromkeys(sorted(names), 1)
+
+    def files(self) -> dict[str, int]:
+        """Name -> bytes."""
+        return self.names
+
+    def read(self, name: str) -> bytes:
+        """Nobody opens a photo to plan splits."""
+        raise AssertionError(f"{name} was opened")
+
+    def size_and_digest(self) -> tuple[int, str]:
+        """There are no bytes."""
+        raise AssertionError("the photos were digested")
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 def params(source: str, images: str = "img_align_celeba.zip", workers: int = 1, **prepare: object) -> Params:

@@ -53,6 +53,26 @@ def test_the_penalty_trains_the_critic_and_not_the_generator():
     assert sr.grad is None
 
 
+def test_the_penalty_of_a_flat_critic_has_a_finite_gradient():
+    slope = torch.zeros((), requires_grad=True)
+    images = torch.randn(2, 2, 3, 4, 4)
+    losses.gradient_penalty(lambda x: slope * x.sum(dim=(1, 2, 3)), *images, torch.rand(2, 1, 1, 1)).backward()
+    assert torch.isfinite(slope.grad)
+
+
+def test_the_penalty_is_float32_whatever_autocast_says():
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(3, 4, 3)
+    images, epsilon = torch.randn(2, 2, 3, 8, 8), torch.rand(2, 1, 1, 1)
+
+    def penalty():
+        return losses.gradient_penalty(lambda x: conv(x).square().sum(dim=(1, 2, 3)), *images, epsilon).item()
+
+    plain = penalty()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert penalty() == plain
+
+
 def test_critic_loss_is_equation_8_and_the_generators_is_minus_l_fake():
     fake, real, penalty = torch.tensor([1.0, 3.0]), torch.tensor([5.0, 7.0]), torch.tensor(0.1)
     assert losses.critic_loss(fake, real, penalty, 10.0).item() == pytest.approx(2 - 6 + 1)

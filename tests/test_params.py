@@ -178,6 +178,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"fetch_faces": {"drawn": {"validation": 0.6, "test": 0.4}}}, "fetch_faces.drawn", "sum below 1"),
     ({"prepare_faces": {"validation": 0.6, "test": 0.4}}, "prepare_faces", "sum below 1"),
     ({"prepare_faces": {"crop": {"height": 100}}}, "prepare_faces.crop", "divisible by 8, not 100 x 144"),
+    ({"prepare_faces": {"crop": {"width": 100}}}, "prepare_faces.crop", "divisible by 8, not 168 x 100"),
     ({"prepare_faces": {"min_images": 1}}, "prepare_faces.min_images = 1", "greater than or equal to 2"),
     ({"check_faces": {"images": {"train": 2.5}}}, "check_faces.images.train = 2.5", "valid integer"),
     ({"check_faces": {"images": 3}}, "check_faces.images = 3", "names with values"),

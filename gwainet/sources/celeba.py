@@ -1,13 +1,15 @@
 """CelebA's layout: photos in one folder or zip, an identity file and a partition file; the drawn people have it too."""
 
+import posixpath
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from gwainet.errors import SourceError
-from gwainet.sources.photo import SPLITS, Listing, Photo
+from gwainet.sources.photo import SPLITS, Listing, Photo, check_disjoint, examples
 from gwainet.sources.store import Store, is_photo
 
 _PARTITIONS = dict(zip("012", SPLITS, strict=True))
+_REMEDY = "the file is damaged or not complete, get it again"
 _HEADER_LINES = 2  # none, names of columns, or a count and names, as CelebA's other lists have them
 
 
@@ -25,21 +27,12 @@ def list_photos(store: Store, identities: tuple[Path, str], partition: tuple[Pat
     person = _table(*identities, "the number of its identity")
     part = _table(*partition, "its partition (0 train, 1 validation, 2 test)", _PARTITIONS)
     files = _by_name(store)
-    remedy = "the file is not complete, get it again"
-    _same(person, files, f"{store.path} lacks", f"that {identities[0]} lists", remedy)
-    _same(files, person, f"{identities[0]} has no row for", f"in {store.path}", remedy)
-    _same(person, part, f"{partition[0]} has no row for", f"of {identities[0]}", remedy)
-    _same(part, person, f"{identities[0]} has no row for", f"of {partition[0]}", remedy)
-    first: dict[str, tuple[str, str]] = {}
-    for name, identity in person.items():
-        split = _PARTITIONS[part[name]]
-        earlier, earlier_name = first.setdefault(identity, (split, name))
-        if earlier != split:
-            raise SourceError(
-                f"{partition[0]} puts identity {identity} into two splits: {earlier_name} into {earlier}, {name} into "
-                f"{split}. A person must be in one split alone: correct the file or get it again"
-            )
+    _same(person, files, f"{store.path} lacks", f"that {identities[0]} lists")
+    _same(files, person, f"{identities[0]} has no row for", f"in {store.path}")
+    _same(person, part, f"{partition[0]} has no row for", f"of {identities[0]}")
+    _same(part, person, f"{identities[0]} has no row for", f"of {partition[0]}")
     photos = tuple(Photo(identity, files[name], _PARTITIONS[part[name]]) for name, identity in person.items())
+    check_disjoint(photos, partition[0], "the two lists are not CelebA's own or not complete, get both again")
     return Listing(photos, (), len(photos))
 
 
@@ -52,12 +45,14 @@ def _table(path: Path, text: str, meaning: str, allowed: Iterable[str] | None = 
         if not fields or (not rows and number <= _HEADER_LINES and not is_photo(fields[0])):
             continue
         if len(fields) != 2 or not is_photo(fields[0]) or (values is not None and fields[1] not in values):
-            raise SourceError(f"{path}, line {number}: expected a photo's name and {meaning}, found {line!r}")
+            raise SourceError(
+                f"{path}, line {number}: expected a photo's name and {meaning}, found {line!r}: {_REMEDY}"
+            )
         if fields[0] in rows:
-            raise SourceError(f"{path}, line {number}: {fields[0]} has a row already")
+            raise SourceError(f"{path}, line {number}: {fields[0]} has a row already: {_REMEDY}")
         rows[fields[0]] = fields[1]
     if not rows:
-        raise SourceError(f"{path} has no rows: each line must hold a photo's name and {meaning}")
+        raise SourceError(f"{path} has no rows: each line must hold a photo's name and {meaning}: {_REMEDY}")
     return rows
 
 
@@ -65,7 +60,7 @@ def _by_name(store: Store) -> dict[str, str]:
     """Name of photo -> path inside the store."""
     files: dict[str, str] = {}
     for file in filter(is_photo, store.files()):
-        name = PurePosixPath(file).name
+        name = posixpath.basename(file)
         if name in files:
             raise SourceError(f"{store.path} holds {name} twice, as {files[name]} and {file}: remove one")
         files[name] = file
@@ -74,8 +69,9 @@ def _by_name(store: Store) -> dict[str, str]:
     return files
 
 
-def _same(listed: dict[str, str], present: dict[str, str], problem: str, where: str, remedy: str) -> None:
+def _same(listed: dict[str, str], present: dict[str, str], problem: str, where: str) -> None:
     absent = [name for name in listed if name not in present]
     if absent:
-        examples = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
-        raise SourceError(f"{problem} {len(absent):,} of the {len(listed):,} photos {where} ({examples}): {remedy}")
+        raise SourceError(
+            f"{problem} {len(absent):,} of the {len(listed):,} photos {where} ({examples(absent)}): {_REMEDY}"
+        )

@@ -5,7 +5,7 @@ from io import StringIO
 from pathlib import Path, PurePosixPath
 
 from gwainet.errors import SourceError
-from gwainet.sources.photo import SPLITS, Listing, Photo, Rejection
+from gwainet.sources.photo import SPLITS, Listing, Photo, Rejection, examples
 from gwainet.sources.store import Store
 
 _COLUMNS = ("identity", "target", "guide", "split")
@@ -64,8 +64,7 @@ def list_photos(store: Store, pairs: tuple[Path, str]) -> Listing:
             targets.add(target)
             photos.append(Photo(identity, target, fields["split"] or None, guide))
     if absent:
-        examples = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
-        raise SourceError(f"{store.path} lacks {len(absent):,} photos that {path} lists: {examples}")
+        raise SourceError(f"{store.path} lacks {len(absent):,} photos that {path} lists: {examples(absent)}")
     if not photos:
         raise SourceError(f"{path} lists no usable pair")
     return Listing(tuple(photos), tuple(rejected), len(owner))

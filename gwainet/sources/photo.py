@@ -1,6 +1,10 @@
 """What every source yields, whatever its files look like."""
 
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from gwainet.errors import SourceError
 
 SPLITS = ("train", "validation", "test")
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
@@ -50,3 +54,31 @@ class Listing:
     def identities(self) -> int:
         """Number of different people."""
         return len({photo.identity for photo in self.photos})
+
+
+def check_disjoint(photos: Iterable[Photo], origin: object, remedy: str) -> None:
+    """Each person is in one split alone: the official splits of CelebA share none (Sec. 4.1; docs/paper.md, D1).
+
+    Args:
+        photos: of the whole source.
+        origin: what puts people into splits, for the message.
+        remedy: what to do, for the message.
+
+    Raises:
+        SourceError: names the first person in several splits, with counts and example files, and how many there are.
+    """
+    files: dict[str, dict[str | None, list[str]]] = defaultdict(dict)
+    for photo in photos:
+        files[photo.identity].setdefault(photo.split, []).append(photo.file)
+    mixed = [identity for identity, splits in files.items() if len(splits) > 1]
+    if mixed:
+        parts = [f"{len(of):,} in {split} ({examples(of)})" for split, of in files[mixed[0]].items()]
+        raise SourceError(
+            f"{origin} puts {len(mixed):,} of {len(files):,} people into more than one split, such as identity "
+            f"{mixed[0]}: {', '.join(parts)}. A person must be in one split alone: {remedy}"
+        )
+
+
+def examples(names: list[str]) -> str:
+    """The first few of many names, for a message."""
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import posixpath
 import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -133,7 +134,7 @@ def open_store(path: Path) -> Store:
 
 def is_photo(name: str) -> bool:
     """Whether a name bears the suffix of a photo."""
-    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+    return posixpath.splitext(name)[1].lower() in IMAGE_SUFFIXES  # a path object for each of 200,000 takes seconds
 
 
 def is_web_page(start: bytes) -> bool:

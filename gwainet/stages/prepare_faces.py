@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pandas as pd
 from PIL import Image
 
-from gwainet.errors import DataError, SourceError
+from gwainet.errors import DataError
 from gwainet.files import file_digest, staged_directory, write_json
 from gwainet.images import Uint8, grid
 from gwainet.params import SCALE, Params, PrepareFaces
@@ -32,6 +32,7 @@ from gwainet.progress import progress, say
 from gwainet.recorder import Recorder
 from gwainet.sources import SPLITS, Listing, Photo, Rejection, reopen
 from gwainet.sources.crop import crop_photos
+from gwainet.sources.photo import check_disjoint
 
 _PEOPLE_PER_SPLIT = 2  # another person's guide (GWAnet-R, D9) must come from the same split
 _SHEET_FACES = 12
@@ -145,7 +146,8 @@ def _plan(listing: Listing, settings: PrepareFaces) -> tuple[list[_Group], list[
         units[photo.split, photo.identity].append(photo)
     by_image = settings.split_pairs_by == "image" and any(photo.guide for photo in listing.photos)
     if not by_image:
-        _check_disjoint(units)
+        remedy = "correct its list (for pairs, prepare_faces.split_pairs_by=image accepts it, as the paper's way does)"
+        check_disjoint(listing.photos, "the source", remedy)
         if settings.max_identities is not None and settings.max_identities < _PEOPLE_PER_SPLIT * len(SPLITS):
             raise DataError(
                 f"prepare_faces.max_identities is {settings.max_identities}; {_PEOPLE_PER_SPLIT * len(SPLITS)} are the "
@@ -183,16 +185,6 @@ def _entries(photos: Iterable[Photo]) -> tuple[_Entry, ...]:
 
 def _too_few(file: str, count: int, settings: PrepareFaces) -> Rejection:
     return Rejection(file, "too few images", f"{count} of the identity in its split, {settings.min_images} are needed")
-
-
-def _check_disjoint(units: Iterable[_Key]) -> None:
-    splits: dict[str, str | None] = {}
-    for split, identity in units:
-        if splits.setdefault(identity, split) != split:
-            raise SourceError(
-                f"the source puts identity {identity} into two splits, {splits[identity]} and {split}: a person must "
-                "be in one alone (for pairs, prepare_faces.split_pairs_by=image accepts it, as the paper's way does)"
-            )
 
 
 def _limit(keys: list[_Key], settings: PrepareFaces) -> set[_Key]:

@@ -35,6 +35,13 @@ def test_stride_2_reads_the_pixels_that_tensorflow_reads(kernel):
     assert torch.equal(conv(image), image[:, :, ::2, ::2])
 
 
+def test_height_and_width_are_padded_each_by_its_own_size():
+    conv = SameConv2d(1, 2, stride=2)
+    image = torch.randn(1, 1, 7, 8)  # 1 zero before and after the odd side, 1 after the even one
+    expected = F.conv2d(F.pad(image, (0, 1, 1, 1)), conv.weight, conv.bias, stride=2)
+    assert torch.equal(conv(image), expected)
+
+
 def test_stride_1_keeps_the_size_and_equals_torchs_own_padding():
     conv = SameConv2d(2, 3)
     image = torch.randn(1, 2, 9, 7)
@@ -59,13 +66,24 @@ def test_a_residual_block_adds_conv_relu_conv():
 def test_upscaling_places_channels_in_torchs_order():
     up = Upscale2x(1)
     torch.nn.init.zeros_(up.conv.weight)
-    up.conv.bias.data = torch.tensor([0.0, 1.0, 2.0, 3.0])  # a bias reaches the output with no activation between
+    up.conv.bias.data = torch.tensor([-1.0, 1.0, 2.0, -3.0])  # a bias reaches the output with no activation between
     out = up(torch.zeros(1, 1, 2, 2))
-    assert torch.equal(out[0, 0, :2, :2], torch.tensor([[0.0, 1.0], [2.0, 3.0]]))
+    assert torch.equal(out[0, 0, :2, :2], torch.tensor([[-1.0, 1.0], [2.0, -3.0]]))
 
 
 def test_downscaling_divides_sides_by_8():
     assert Downscale8x(3, 4)(torch.zeros(1, 3, 168, 144)).shape == (1, 4, 21, 18)
+
+
+def test_downscaling_is_three_times_conv_relu_conv_of_stride_2_relu():
+    torch.manual_seed(0)
+    block = Downscale8x(3, 4)
+    convs = [layer for layer in block if isinstance(layer, SameConv2d)]
+    assert [conv.stride[0] for conv in convs] == [1, 2, 1, 2, 1, 2]
+    image = expected = torch.randn(1, 3, 16, 24)
+    for conv in convs:
+        expected = torch.relu(conv(expected))
+    assert torch.equal(block(image), expected)
 
 
 def test_initial_weights_are_glorot_uniform_with_zero_biases_and_repeat_with_the_seed():

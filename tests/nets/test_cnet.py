@@ -39,3 +39,17 @@ def test_the_activation_leaks_by_0_2():
     torch.nn.init.constant_(cnet.fc.weight, 1.0)
     torch.nn.init.zeros_(cnet.fc.bias)
     assert cnet(torch.zeros(1, 3, 16, 16)).item() == pytest.approx(-0.2 * cnet.fc.in_features, rel=1e-5)
+
+
+def test_four_layers_of_stride_2_read_the_pixels_that_tensorflow_reads():
+    cnet = Cnet(32, 32, features=1)
+    for layer in (*cnet.convs, cnet.fc):
+        torch.nn.init.zeros_(layer.weight)
+        torch.nn.init.zeros_(layer.bias)
+    for conv in cnet.convs:
+        conv.weight.data[0, 0, 1, 1] = 1.0  # the tap that lies on input pixel (2 i, 2 j)
+    image = torch.rand(1, 3, 32, 32)
+    for place, expected in enumerate(image[0, 0, ::16, ::16].flatten()):
+        torch.nn.init.zeros_(cnet.fc.weight)
+        cnet.fc.weight.data[0, place] = 1.0
+        assert cnet(image).item() == expected

@@ -57,6 +57,28 @@ def test_the_fusion_concatenates_super_resolution_features_first():
     assert torch.allclose(srnet(low, [torch.randn(1, 2, 4, 4)] * 3), unguided(low), atol=1e-6)
 
 
+def test_srnet_fuses_after_each_of_three_groups_and_goes_on_with_the_result_alone():
+    torch.manual_seed(0)
+    srnet = SRnet(4, 2)
+    low, features = torch.randn(1, 3, 3, 4), [torch.randn(1, 4, 3, 4) for _ in range(3)]
+    first = x = srnet.conv_in(low)
+    for group, fusion, guide in zip(srnet.groups, srnet.fusions, features, strict=False):
+        x = fusion(torch.cat([group(x), guide], dim=1))
+    x = first + srnet.conv_before_skip(srnet.groups[3](x))
+    assert torch.allclose(srnet(low, features), srnet.conv_out(srnet.upscale(x)), atol=1e-5)
+
+
+def test_gfenet_gives_the_features_after_each_group_of_blocks():
+    torch.manual_seed(0)
+    gfenet = GFEnet(4, 2)
+    guide = torch.randn(1, 3, 24, 16)
+    x = gfenet.conv_in(gfenet.encoder(guide))
+    assert x.min() < 0  # no activation before the residual blocks
+    for found, group in zip(gfenet(guide), gfenet.groups, strict=True):
+        x = group(x)
+        assert torch.allclose(found, x, atol=1e-6)
+
+
 def test_the_output_is_not_clamped():
     srnet = SRnet(2, 1, guided=False)
     torch.nn.init.constant_(srnet.conv_out.bias, 5.0)

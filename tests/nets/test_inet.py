@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from gwainet.nets.blocks import SameConv2d
 from gwainet.nets.inet import Inet, PairHead
 
 
@@ -20,11 +21,12 @@ def test_sizes_are_the_papers(height, width, layout, parameters):
         assert count(Inet(height, width, layout=layout), PairHead(4096)) == parameters
 
 
-@pytest.mark.parametrize(("layout", "convolutions"), [("vgg16", 13), ("table2", 11)])
-def test_the_layout_sets_the_convolutions(layout, convolutions):
+@pytest.mark.parametrize(("layout", "groups"), [("vgg16", (2, 2, 3, 3, 3)), ("table2", (2, 2, 2, 3, 2))])
+def test_the_layout_sets_the_convolutions(layout, groups):
     with torch.device("meta"):
         inet = Inet(32, 32, 2, 8, layout)
-    assert sum(isinstance(layer, nn.Conv2d) for layer in inet.convs) == convolutions
+    letters = {SameConv2d: "c", nn.ReLU: "r", nn.MaxPool2d: "p"}
+    assert "".join(letters[type(layer)] for layer in inet.convs) == "".join("cr" * count + "p" for count in groups)
 
 
 def test_the_last_layer_has_no_relu_and_pooling_rounds_up():

@@ -17,6 +17,7 @@ from gwainet.nets.model import (
     read_weights,
     save_weights,
 )
+from gwainet.nets.wnet import warp
 from gwainet.params import Networks
 from gwainet.tensors import Means
 
@@ -42,6 +43,17 @@ def test_the_full_generator_has_the_released_graphs_parameters_and_tensors():
     generator = build_generator(Networks(), MEANS, guided=True, seed=0)
     assert sum(p.numel() for p in generator.parameters()) == 4_293_445
     assert len(generator.state_dict()) == 200
+
+
+@pytest.mark.parametrize("sampler", ["paper", "border"])
+def test_gnet_sees_the_guide_that_wnets_flow_has_warped(sampler):
+    generator = build_generator(SMALL.model_copy(update={"sampler": sampler}), MEANS, guided=True, seed=0)
+    i_lr, (i_lru, i_gi) = torch.randn(1, 3, 3, 2), torch.randn(2, 1, 3, 24, 16)
+    made = generator(i_lr, i_lru, i_gi)
+    assert torch.equal(made.omega, generator.wnet(i_lru, i_gi))
+    assert torch.equal(made.i_gw, warp(i_gi, made.omega, sampler))
+    assert torch.equal(made.i_sr, generator.gnet(i_lr, made.i_gw))
+    assert not torch.equal(made.i_gw, i_gi)
 
 
 @pytest.mark.parametrize("guided", [True, False])

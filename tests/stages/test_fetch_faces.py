@@ -1,7 +1,7 @@
 """Stage fetch_faces: counts and pins what the user brought, or draws people; writes nothing when it fails."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,9 @@ from gwainet.params import check_params
 from gwainet.recorder import NullRecorder
 from gwainet.stages.fetch_faces import run
 from tests.photos import celeba_rows, params, people, write_celeba, write_folder, write_zip
+
+QUOTA_PAGE = b"""<!DOCTYPE html><html><head><title>Google Drive - Quota exceeded</title></head><body>
+<p>Too many users have viewed or downloaded this file recently.</p></body></html>"""
 
 
 class Notebook(NullRecorder):
@@ -82,3 +85,26 @@ def test_a_failure_writes_nothing_and_leaves_an_earlier_result_alone(tmp_path: P
     else:
         assert not out.exists()
         assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.parent != source]
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "said"),
+    [
+        ("img_align_celeba.zip", lambda _: QUOTA_PAGE, "img_align_celeba.zip is a web page.*quota.*wait a day"),
+        ("img_align_celeba.zip", lambda whole: whole[:-100], "img_align_celeba.zip is cut short.*get it again"),
+        ("identity_CelebA.txt", lambda _: QUOTA_PAGE, "identity_CelebA.txt is a web page.*quota.*wait a day"),
+        ("identity_CelebA.txt", lambda whole: whole[:100], "identity_CelebA.txt.*get it again"),
+        ("list_eval_partition.txt", lambda whole: whole[:100], "list_eval_partition.txt.*get it again"),
+    ],
+)
+def test_a_download_of_celeba_that_failed_is_explained_and_left_as_it_is(
+    tmp_path: Path, name: str, damage: Callable[[bytes], bytes], said: str
+) -> None:
+    source = tmp_path / "source"
+    write_celeba(source, celeba_rows())
+    damaged = damage((source / name).read_bytes())
+    (source / name).write_bytes(damaged)
+    with pytest.raises(SourceError, match=said):
+        run(params("celeba"), source=source, out=tmp_path / "data" / "raw", recorder=NullRecorder())
+    assert (source / name).read_bytes() == damaged
+    assert not (tmp_path / "data" / "raw").exists()

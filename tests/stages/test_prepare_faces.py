@@ -403,7 +403,7 @@ def test_pairs_can_be_split_one_by_one_as_the_paper_did(tmp_path: Path) -> None:
 def test_a_listed_split_of_one_person_is_refused_unless_asked_for(tmp_path: Path) -> None:
     parts = ["train", "test", *["train"] * 6, *["validation"] * 4, *["test"] * 4]
     write_pairs(tmp_path, [f"{row},{'split' if n == 0 else parts[n - 1]}" for n, row in enumerate(ROWS)])
-    with pytest.raises(SourceError, match="p0 into two splits"):
+    with pytest.raises(SourceError, match=r"p0: 1 in train \(t0\.png\), 1 in test \(t1\.png\).*split_pairs_by=image"):
         prepare(tmp_path, params("pairs", "photos"))
     faces = prepare(tmp_path, params("pairs", "photos", split_pairs_by="image"))
     assert set(manifest(faces).query("identity == 'p0'")["split"]) == {"train", "test"}

@@ -15,7 +15,6 @@ from gwainet.training.phases import (
     IdentityPhase,
     PsnrPhase,
     WarpPhase,
-    adam,
     mean_psnr,
     schedule_steps,
     steps_of,
@@ -24,7 +23,7 @@ from gwainet.training.phases import (
 from tests.faces import write_faces
 
 CPU = torch.device("cpu")
-SMALL = Networks(width=4, blocks_per_group=1, warp_blocks=1, critic_width=2, inet_width=1, inet_features=8)
+SMALL = Networks(width=4, blocks_per_group=1, warp_blocks=1, critic_width=2, inet_width=4, inet_features=8)
 
 
 @pytest.fixture(scope="module", name="faces")
@@ -47,11 +46,19 @@ def adversarial(faces, with_inet=True, **settings):
     return AdversarialPhase(generator, critic, inet, faces, TrainAdversarial(**settings), CPU)
 
 
-def test_adam_has_the_settings_of_section_4_2_in_each_phase():
-    module = [torch.nn.Parameter(torch.zeros(1))]
-    for settings, betas in ((TrainPsnr(), (0.9, 0.999)), (TrainAdversarial(), (0.5, 0.9))):
-        group = adam(module, settings, 1e-4).param_groups[0]
-        assert (group["betas"], group["eps"], group["lr"]) == (betas, 1e-8, 1e-4)
+def test_adam_has_the_settings_of_section_4_2_in_each_phase(faces):
+    wnet, generator = build_wnet(SMALL, 0), build_generator(SMALL, faces.means, guided=True, seed=0)
+    phases = {
+        WarpPhase(wnet, "paper", faces, PretrainWnet(), CPU): (0.9, 0.999),
+        PsnrPhase(generator, faces, TrainPsnr(), CPU): (0.9, 0.999),
+        IdentityPhase(build_inet(SMALL, 48, 40, 0), PairHead(8), faces, PretrainInet(), CPU): (0.9, 0.999),
+        adversarial(faces): (0.5, 0.9),
+    }
+    for phase, betas in phases.items():
+        for optimiser in phase.optimisers.values():
+            assert isinstance(optimiser, torch.optim.Adam)
+            for group in optimiser.param_groups:
+                assert (group["betas"], group["eps"], group["lr"]) == (betas, 1e-8, 1e-4)
 
 
 def test_the_warp_phase_compares_guide_and_truth_in_minus_1_to_1(faces):
@@ -80,6 +87,7 @@ def test_critic_updates_leave_the_generator_and_generator_updates_leave_critic_a
     generator, critic, inet = weights(phase.generator), weights(phase.critic), weights(phase.inet)
     phase.critic_step(0)
     assert changed(phase.critic, critic)
+    assert all(parameter.grad is None for parameter in phase.generator.parameters())
     assert not changed(phase.generator, generator)
     critic = weights(phase.critic)
     phase.generator_step(0)
@@ -99,16 +107,43 @@ def test_a_step_makes_five_critic_updates_on_fresh_batches_and_one_of_the_genera
     assert seen == list(range(10))
 
 
-@pytest.mark.parametrize("part", ["adversarial", "identity"])
-def test_adversarial_and_identity_losses_reach_warper_and_generator(faces, part):
-    """With the content loss alone removed, the other two still move both networks (L4)."""
-    phase = adversarial(faces)
-    batch = phase.batches.batch(0, CPU)
-    i_sr = phase.generator(batch.i_lr, batch.i_lru, batch.i_gi).i_sr
-    loss = -phase.critic(i_sr).mean() if part == "adversarial" else phase.inet(i_sr).square().mean()
+def test_adversarial_and_identity_losses_reach_warper_and_generator(faces):
+    """The gradient of a step is that of Eq. 9 written out, nothing detached (L4) and nothing clamped (N12)."""
+    settings = {"batch_size": 2, "lambda_adv": 0.7, "lambda_id": 1e5}  # parts of one size
+    phase, plain = adversarial(faces, **settings), adversarial(faces, **settings)
+    for each in (phase, plain):  # values on both sides of [-1, 1]
+        each.generator.gnet.srnet.conv_out.bias.data = torch.tensor([1.5, -1.5, 0.0])
+    batch = plain.batches.batch(0, CPU)
+    i_sr = plain.generator(batch.i_lr, batch.i_lru, batch.i_gi).i_sr
+    assert i_sr.max() > 1
+    adversarial_part = -0.7 * plain.critic(i_sr).mean()
+    identity_part = 1e5 * (plain.inet(i_sr) - plain.inet(batch.i_gt)).square().mean()
+    parameters = dict(plain.generator.named_parameters())
+    for part in (adversarial_part, identity_part):  # each reaches every part of the generator
+        gradients = torch.autograd.grad(part, list(parameters.values()), retain_graph=True)
+        reached = {name.split(".")[0] for name, g in zip(parameters, gradients, strict=True) if g.abs().max() > 0}
+        assert reached == {"wnet", "gnet"}
+    ((i_sr - batch.i_gt).abs().mean() + adversarial_part + identity_part).backward()
+    phase.generator_step(0)
+    for name, parameter in phase.generator.named_parameters():
+        torch.testing.assert_close(parameter.grad, parameters[name].grad, rtol=1e-3, atol=1e-6)
+
+
+def test_a_critic_update_follows_equation_8(faces):
+    """The critic meets I_SR not clamped (N12) and I_GT, with lambda_gp times the penalty between them."""
+    phase, plain = (adversarial(faces, batch_size=2, lambda_gp=7.0) for _ in range(2))
+    for each in (phase, plain):
+        each.generator.gnet.srnet.conv_out.bias.data = torch.tensor([1.5, -1.5, 0.0])
+    batch, epsilon = plain.critic_batches.batch(3, CPU), plain.critic_batches.epsilon(3, CPU)
+    i_sr = plain.generator(batch.i_lr, batch.i_lru, batch.i_gi).i_sr.detach()
+    between = (epsilon * batch.i_gt + (1 - epsilon) * i_sr).requires_grad_()
+    (slope,) = torch.autograd.grad(plain.critic(between).sum(), between, create_graph=True)
+    penalty = (slope.flatten(1).norm(dim=1) - 1).square().mean()
+    loss = plain.critic(i_sr).mean() - plain.critic(batch.i_gt).mean() + 7.0 * penalty
     loss.backward()
-    for network in (phase.generator.wnet, phase.generator.gnet.srnet, phase.generator.gnet.gfenet):
-        assert sum(p.grad.abs().sum().item() for p in network.parameters() if p.grad is not None) > 0
+    assert phase.critic_step(3)["critic"].item() == pytest.approx(loss.item(), rel=1e-5)
+    for found, expected in zip(phase.critic.parameters(), plain.critic.parameters(), strict=True):
+        torch.testing.assert_close(found.grad, expected.grad, rtol=1e-4, atol=1e-7)
 
 
 def test_lambda_id_weighs_the_identity_loss_and_gwanet_has_none(faces):
@@ -152,6 +187,12 @@ def test_inet_learns_to_tell_people_apart(faces):
     phase = IdentityPhase(inet, head, faces, PretrainInet(batch_size=8, learning_rate=2e-3), CPU)
     losses = [phase.step(step)["pair"].item() for step in range(160)]
     assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:10])
+
+
+def test_inet_sees_pictures_in_minus_1_to_1(faces):
+    phase = IdentityPhase(build_inet(SMALL, 48, 40, 0), PairHead(8), faces, PretrainInet(), CPU)
+    rows = faces.targets("train")[:3]
+    assert torch.equal(phase._pictures(rows), faces.batch(rows, rows, CPU).i_gt)
 
 
 def test_the_auc_is_one_for_a_perfect_and_zero_for_an_inverted_judge(faces):
