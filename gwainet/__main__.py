@@ -70,7 +70,8 @@ def run_stage(
     if stage.trains:
         arguments["work"] = store / ".gwainet"
     function = stage.function()
-    with tracking.stage_run(stage.name, variant, params, stage.sections, store, inputs, paths["out"]) as recorder:
+    task = tracking.Task(stage.name, variant, params, stage.sections, store, inputs, paths["out"])
+    with tracking.stage_run(task) as recorder:
         function(params, recorder=recorder, **arguments)
     say(f"{stage.name}{'@' + variant if variant else ''}: wrote {paths['out']}")
 

@@ -21,7 +21,7 @@ from PIL import Image
 
 from gwainet.errors import TrackingError
 from gwainet.params import Params, check_params
-from gwainet.tracking import outbox, runs, stage_run, where
+from gwainet.tracking import Task, outbox, runs, stage_run, where
 from gwainet.tracking.registry import register
 from tests.tracking.models import candidate
 
@@ -36,7 +36,7 @@ def stage(
     params: Params = PARAMS,
     inputs: dict[str, Path] | None = None,
 ) -> AbstractContextManager[runs.RunRecorder]:
-    return runs.stage_run(name, variant, params, (name,), root, inputs or {}, root / "out")
+    return runs.stage_run(Task(name, variant, params, (name,), root, inputs or {}, root / "out"))
 
 
 def all_runs(client: MlflowClient) -> list[Run]:
@@ -431,7 +431,7 @@ def test_the_environment_names_the_experiment_and_the_place_to_look(root: Path, 
     assert str(root / "mlflow.db") in where(root)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "faces")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root}/mlflow.db")
-    with stage_run("train_psnr", "guided", PARAMS, ("train_psnr",), root, {}, root / "out"):
+    with stage_run(Task("train_psnr", "guided", PARAMS, ("train_psnr",), root, {}, root / "out")):
         pass
     assert MlflowClient(f"sqlite:///{root}/mlflow.db").get_experiment_by_name("faces") is not None
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@mlflow.example.org")
