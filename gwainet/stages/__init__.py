@@ -3,6 +3,10 @@
 One file a stage, each with `run(params, *, <inputs>, out, recorder, ...)`: a function from paths and typed params to
 paths. DVC (`dvc.yaml`) and Kubeflow (`components/`) are two thin callers of it; a test compares all three.
 
+Arguments that mean the same in every training stage: `params` of the profile, of which the stage's sections shape the
+result; `faces`, what `prepare_faces` wrote; `passed`, the `passed.json` of `check_faces`; `out`, the directory to write
+(docs/formats.md); `work`, the directory of checkpoints; `recorder`, where numbers and pictures go.
+
 This module imports nothing heavy, so that the command line's help is instant.
 """
 
@@ -79,9 +83,10 @@ class Stage:
         if self.trains:
             arguments["work"] = store / ".gwainet"
         function = self.function()
-        with tracking.stage_run(self.name, variant, params, self.sections, store, inputs, paths["out"]) as recorder:
+        task = tracking.Task(self.name, variant, params, self.sections, store, inputs, paths["out"])
+        with tracking.stage_run(task) as recorder:
             function(params, recorder=recorder, **arguments)
-        say(f"{self.name}{'@' + variant if variant else ''}: wrote {paths['out']}")
+        say(f"{task.name}: wrote {task.out}")
         return tracking.page(recorder, store)
 
 

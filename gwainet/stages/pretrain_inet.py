@@ -5,15 +5,13 @@ from pathlib import Path
 import torch
 
 from gwainet.dataset import open_checked
-from gwainet.files import staged_directory
 from gwainet.nets.blocks import initialise
 from gwainet.nets.inet import PairHead
-from gwainet.nets.model import Metadata, build_inet, save_weights
+from gwainet.nets.model import build_inet
 from gwainet.params import Params
 from gwainet.recorder import Recorder
 from gwainet.stages import STAGES
-from gwainet.training.loop import Plan
-from gwainet.training.phases import IdentityPhase, steps_of
+from gwainet.training.phases import IdentityPhase
 from gwainet.training.session import Session
 
 STAGE = STAGES["pretrain_inet"]
@@ -22,13 +20,7 @@ STAGE = STAGES["pretrain_inet"]
 def run(params: Params, *, faces: Path, passed: Path, out: Path, work: Path, recorder: Recorder) -> None:
     """Train Inet; `epochs: 0` writes it untrained. w and b of Eq. 5 are used here only and not kept.
 
-    Args:
-        params: of the profile; `networks` and `pretrain_inet` shape the result.
-        faces: what `prepare_faces` wrote.
-        passed: `passed.json` of `check_faces`.
-        out: directory to write (docs/formats.md).
-        work: directory of checkpoints.
-        recorder: where numbers and pictures go.
+    The arguments are those of every training stage (`gwainet.stages`).
 
     Raises:
         ContractError: the faces were not checked.
@@ -39,11 +31,4 @@ def run(params: Params, *, faces: Path, passed: Path, out: Path, work: Path, rec
     head = PairHead(networks.inet_features)
     initialise(head, torch.Generator().manual_seed(settings.seed))
     phase = IdentityPhase(inet, head, data, settings, session.device)
-    steps = steps_of(settings.epochs, len(phase.pairs.anchors.targets), settings.batch_size)
-    plan = Plan(STAGE.name, steps, settings.validate_every, checkpoint_seconds=params.runtime.checkpoint_seconds)
-    outcome = session.fit(phase, plan)
-    with staged_directory(out) as directory:
-        metadata = Metadata("inet", networks, data.means, data.height, data.width)
-        save_weights(directory / "weights.safetensors", inet, metadata)
-        session.write(directory, phase, outcome)
-    session.finish(out)
+    session.train(phase, settings, out, {"weights.safetensors": ("inet", inet)})

@@ -3,13 +3,11 @@
 from pathlib import Path
 
 from gwainet.dataset import open_checked
-from gwainet.files import staged_directory
-from gwainet.nets.model import Metadata, build_wnet, save_weights
+from gwainet.nets.model import build_wnet
 from gwainet.params import Params
 from gwainet.recorder import Recorder
 from gwainet.stages import STAGES
-from gwainet.training.loop import Plan
-from gwainet.training.phases import WarpPhase, steps_of
+from gwainet.training.phases import WarpPhase
 from gwainet.training.session import Session
 
 STAGE = STAGES["pretrain_wnet"]
@@ -18,13 +16,7 @@ STAGE = STAGES["pretrain_wnet"]
 def run(params: Params, *, faces: Path, passed: Path, out: Path, work: Path, recorder: Recorder) -> None:
     """Train Wnet; `epochs: 0` writes it untrained.
 
-    Args:
-        params: of the profile; `networks` and `pretrain_wnet` shape the result.
-        faces: what `prepare_faces` wrote.
-        passed: `passed.json` of `check_faces`.
-        out: directory to write (docs/formats.md).
-        work: directory of checkpoints.
-        recorder: where numbers and pictures go.
+    The arguments are those of every training stage (`gwainet.stages`).
 
     Raises:
         ContractError: the faces were not checked.
@@ -33,11 +25,4 @@ def run(params: Params, *, faces: Path, passed: Path, out: Path, work: Path, rec
     session = Session(STAGE.name, params, STAGE.sections, data, {}, work, recorder)
     wnet = build_wnet(networks, settings.seed)
     phase = WarpPhase(wnet, networks.sampler, data, settings, session.device)
-    steps = steps_of(settings.epochs, len(phase.batches.targets), settings.batch_size)
-    plan = Plan(STAGE.name, steps, settings.validate_every, checkpoint_seconds=params.runtime.checkpoint_seconds)
-    outcome = session.fit(phase, plan)
-    with staged_directory(out) as directory:
-        metadata = Metadata("wnet", networks, data.means, data.height, data.width)
-        save_weights(directory / "weights.safetensors", wnet, metadata)
-        session.write(directory, phase, outcome)
-    session.finish(out)
+    session.train(phase, settings, out, {"weights.safetensors": ("wnet", wnet)})

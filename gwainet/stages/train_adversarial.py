@@ -3,16 +3,19 @@
 from pathlib import Path
 
 from gwainet.dataset import open_checked
-from gwainet.files import staged_directory
-from gwainet.nets.model import Generator, Metadata, build_cnet, load_inet, load_into, read_weights, save_weights
-from gwainet.params import Params
+from gwainet.nets.model import Generator, build_cnet, load_inet, load_into, read_weights
+from gwainet.params import Params, TrainAdversarial
 from gwainet.recorder import Recorder
 from gwainet.stages import STAGES
-from gwainet.training.loop import Plan
 from gwainet.training.phases import AdversarialPhase
 from gwainet.training.session import Session
 
 STAGE = STAGES["train_adversarial"]
+
+
+def has_identity_loss(settings: TrainAdversarial, variant: str) -> bool:
+    """Whether a variant is trained with Inet (Eq. 9): GWAInet, unless lambda_id is 0 as on CelebA (Sec. 4.2)."""
+    return variant == "gwainet" and settings.lambda_id > 0
 
 
 def run(
@@ -29,16 +32,9 @@ def run(
 ) -> None:
     """Continue the PSNR phase's weights with the critic; the last step's weights are kept.
 
-    Args:
-        params: of the profile; `networks` and `train_adversarial` shape the result.
-        variant: `gwainet`, `gwanet` or `banet`.
-        faces: what `prepare_faces` wrote.
-        passed: `passed.json` of `check_faces`.
-        psnr: what `train_psnr` wrote for the variant this one starts from.
-        inet: what `pretrain_inet` wrote; read only where lambda_id is not 0.
-        out: directory to write (docs/formats.md).
-        work: directory of checkpoints.
-        recorder: where numbers and pictures go.
+    `variant` is `gwainet`, `gwanet` or `banet`; `psnr` is what `train_psnr` wrote for the variant this one starts from;
+    `inet` is what `pretrain_inet` wrote, read only where lambda_id is not 0. The other arguments are those of every
+    training stage (`gwainet.stages`).
 
     Raises:
         ContractError: the faces were not checked.
@@ -46,7 +42,7 @@ def run(
     """
     data, settings, networks = open_checked(faces, passed), params.train_adversarial, params.networks
     inputs = {"psnr": psnr / "weights.safetensors"}
-    with_identity = variant == "gwainet" and settings.lambda_id > 0
+    with_identity = has_identity_loss(settings, variant)
     if with_identity:
         inputs["inet"] = inet / "weights.safetensors"
     session = Session(f"{STAGE.name}@{variant}", params, STAGE.sections, data, inputs, work, recorder)
@@ -56,18 +52,6 @@ def run(
     critic = build_cnet(networks, data.height, data.width, settings.seed)
     encoder = load_inet(inputs["inet"], session.device) if with_identity else None
     phase = AdversarialPhase(generator, critic, encoder, data, settings, session.device)
-    steps = phase.parts[-1][0] if phase.parts else 0
-    plan = Plan(
-        f"{STAGE.name}@{variant}",
-        steps,
-        settings.validate_every,
-        checkpoint_seconds=params.runtime.checkpoint_seconds,
-    )
-    outcome = session.fit(phase, plan)
-    with staged_directory(out) as directory:
-        metadata = Metadata("generator", networks, data.means, data.height, data.width, generator.guided)
-        save_weights(directory / "weights.safetensors", generator, metadata)
-        metadata = Metadata("critic", networks, data.means, data.height, data.width, generator.guided)
-        save_weights(directory / "critic.safetensors", critic, metadata)
-        session.write(directory, phase, outcome, {"critic_updates": float(outcome.steps * settings.critic_updates)})
-    session.finish(out)
+    keep = {"weights.safetensors": ("generator", generator), "critic.safetensors": ("critic", critic)}
+    counts = {"critic_updates": settings.critic_updates}
+    session.train(phase, settings, out, keep, guided=generator.guided, counts=counts)

@@ -3,13 +3,11 @@
 from pathlib import Path
 
 from gwainet.dataset import open_checked
-from gwainet.files import staged_directory
-from gwainet.nets.model import Metadata, build_generator, load_into, read_weights, save_weights
+from gwainet.nets.model import build_generator, load_into, read_weights
 from gwainet.params import Params
 from gwainet.recorder import Recorder
 from gwainet.stages import STAGES
-from gwainet.training.loop import Plan
-from gwainet.training.phases import PsnrPhase, steps_of
+from gwainet.training.phases import PsnrPhase
 from gwainet.training.session import Session
 
 STAGE = STAGES["train_psnr"]
@@ -28,15 +26,8 @@ def run(
 ) -> None:
     """Train one variant and keep the weights of the highest validation PSNR (L11).
 
-    Args:
-        params: of the profile; `networks` and `train_psnr` shape the result.
-        variant: `guided`, or `banet` for the network without a guide.
-        faces: what `prepare_faces` wrote.
-        passed: `passed.json` of `check_faces`.
-        out: directory to write (docs/formats.md).
-        work: directory of checkpoints.
-        recorder: where numbers and pictures go.
-        wnet: what `pretrain_wnet` wrote; `guided` needs it.
+    `variant` is `guided`, or `banet` for the network without a guide; `wnet` is what `pretrain_wnet` wrote: `guided`
+    needs it. The other arguments are those of every training stage (`gwainet.stages`).
 
     Raises:
         ContractError: the faces were not checked.
@@ -50,17 +41,5 @@ def run(
         tensors, _ = read_weights(start["wnet"], "wnet")
         load_into(generator.wnet, tensors, start["wnet"])
     phase = PsnrPhase(generator, data, settings, session.device)
-    plan = Plan(
-        f"{STAGE.name}@{variant}",
-        steps_of(settings.epochs, len(phase.batches.targets), settings.batch_size),
-        settings.validate_every,
-        best="psnr",
-        patience=settings.patience,
-        checkpoint_seconds=params.runtime.checkpoint_seconds,
-    )
-    outcome = session.fit(phase, plan)
-    with staged_directory(out) as directory:
-        metadata = Metadata("generator", networks, data.means, data.height, data.width, generator.guided)
-        save_weights(directory / "weights.safetensors", generator, metadata)
-        session.write(directory, phase, outcome)
-    session.finish(out)
+    keep = {"weights.safetensors": ("generator", generator)}
+    session.train(phase, settings, out, keep, guided=generator.guided, best="psnr", patience=settings.patience)

@@ -5,14 +5,14 @@ Importing this module is cheap; MLflow itself (seconds) is imported when a stage
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from gwainet.errors import TrackingError
-from gwainet.params import Params
 from gwainet.recorder import Recorder
-from gwainet.tracking.execution import experiment_name, is_default_store, shown, tracking_uri
+from gwainet.tracking.execution import Task, experiment_name, is_default_store, shown, tracking_uri
+
+__all__ = ["Task", "serve", "stage_run", "where"]
 
 # Read by MLflow when it is imported, which this package's other modules do: they must be set before. A user's own win.
 for _name, _value in {
@@ -27,32 +27,15 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 
-def stage_run(
-    stage: str,
-    variant: str | None,
-    params: Params,
-    sections: Sequence[str],
-    root: Path,
-    inputs: Mapping[str, Path],
-    out: Path,
-) -> AbstractContextManager[Recorder]:
+def stage_run(task: Task) -> AbstractContextManager[Recorder]:
     """Track one stage: a child run of the pipeline execution's run, closed with the stage's own end.
-
-    Args:
-        stage: its name.
-        variant: of a stage that is trained several times.
-        params: of the profile.
-        sections: the params sections that shape the stage's result.
-        root: the project's root, where the default store lies (`mlflow.db`, `mlruns/`).
-        inputs: argument name -> path of what the stage reads; their digests become tags.
-        out: what the stage writes; its digest becomes a tag.
 
     Raises:
         TrackingError: the server or the database cannot be used (at the start alone: later nothing stops a training).
     """
     from gwainet.tracking import runs
 
-    return runs.stage_run(stage, variant, params, sections, root, inputs, out)
+    return runs.stage_run(task)
 
 
 def where(root: Path) -> str:

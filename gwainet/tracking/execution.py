@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import subprocess
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,34 @@ HASHED_BYTES = 1 << 30  # more is seconds of reading before every stage: names a
 
 
 ABSENT = "absent"  # the digest of what does not exist
+
+
+@dataclass(frozen=True)
+class Task:
+    """A stage about to run, as its tracked run is told of it.
+
+    Attributes:
+        stage: its name.
+        variant: of a stage that is trained several times.
+        params: of the profile.
+        sections: the params sections that shape the stage's result.
+        root: the project's root, where the default store lies (`mlflow.db`, `mlruns/`).
+        inputs: argument name -> path of what the stage reads; their digests become tags.
+        out: what the stage writes; its digest becomes a tag.
+    """
+
+    stage: str
+    variant: str | None
+    params: Params
+    sections: Sequence[str]
+    root: Path
+    inputs: Mapping[str, Path]
+    out: Path
+
+    @property
+    def name(self) -> str:
+        """Of the run: the stage with its variant."""
+        return f"{self.stage}@{self.variant}" if self.variant else self.stage
 
 
 def is_default_store() -> bool:

@@ -29,6 +29,7 @@ from gwainet.progress import say
 from gwainet.tracking.execution import (
     ABSENT,
     CodeVersion,
+    Task,
     code_version,
     data_digest,
     experiment_name,
@@ -219,26 +220,17 @@ def close_run(client: MlflowClient, run_id: str, status: Status, end_time: int) 
 
 
 @contextmanager
-def stage_run(
-    stage: str,
-    variant: str | None,
-    params: Params,
-    sections: Sequence[str],
-    root: Path,
-    inputs: Mapping[str, Path],
-    out: Path,
-) -> Iterator[RunRecorder]:
+def stage_run(task: Task) -> Iterator[RunRecorder]:
     """Track one stage; see `gwainet.tracking.stage_run`."""
-    root = root.resolve()
     with _sigterm_raises():
-        recorder = _start(stage, variant, params, sections, root, inputs, out)
+        recorder = _start(task)
         try:
             yield recorder
         except BaseException as error:
             stopped = isinstance(error, (KeyboardInterrupt, Terminated))
-            recorder.finish("KILLED" if stopped else "FAILED", out, error)
+            recorder.finish("KILLED" if stopped else "FAILED", task.out, error)
             raise
-        recorder.finish("FINISHED", out)
+        recorder.finish("FINISHED", task.out)
 
 
 def connect(root: Path) -> tuple[MlflowClient, str]:
@@ -287,40 +279,32 @@ def locked(uri: str) -> Iterator[None]:
         yield
 
 
-def _start(
-    stage: str,
-    variant: str | None,
-    params: Params,
-    sections: Sequence[str],
-    root: Path,
-    inputs: Mapping[str, Path],
-    out: Path,
-) -> RunRecorder:
-    name = f"{stage}@{variant}" if variant else stage
+def _start(task: Task) -> RunRecorder:
+    root, params = task.root.resolve(), task.params
     code = code_version(Path.cwd())
     client, experiment = connect(root)
     try:
         about = {
-            "gwainet.stage": stage,
-            "gwainet.variant": variant or "",
+            "gwainet.stage": task.stage,
+            "gwainet.variant": task.variant or "",
             **_facts(params, code),
-            **_inputs(client, experiment, inputs),
+            **_inputs(client, experiment, task.inputs),
         }
         if adopted := os.environ.get("MLFLOW_RUN_ID"):
             run, parent = client.get_run(adopted), None
         else:
             with locked(client.tracking_uri):
                 parent = _parent(client, experiment, params, code)
-                _supersede(client, experiment, parent, name)
-            _share_params(client, parent, params, sections)
-            own = {**_origin(code, f"gwainet {name}"), "mlflow.parentRunId": parent, "gwainet.kind": "stage"}
-            run = client.create_run(experiment, run_name=name, tags={**own, **about})
+                _supersede(client, experiment, parent, task.name)
+            _share_params(client, parent, params, task.sections)
+            own = {**_origin(code, f"gwainet {task.name}"), "mlflow.parentRunId": parent, "gwainet.kind": "stage"}
+            run = client.create_run(experiment, run_name=task.name, tags={**own, **about})
     except MlflowException as error:
         raise TrackingError(_cannot_use(client.tracking_uri, root, error)) from error
-    recorder = RunRecorder(client, run, name, root, inputs.get("faces", out), code, parent)
+    recorder = RunRecorder(client, run, task.name, root, task.inputs.get("faces", task.out), code, parent)
     if adopted:
         recorder.tags(about)
-    recorder.params(params.flat(sections))
+    recorder.params(params.flat(task.sections))
     return recorder
 
 

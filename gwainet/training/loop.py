@@ -60,6 +60,15 @@ class Plan:
     patience: int | None = None
     checkpoint_seconds: float = 60.0
 
+    def validates_after(self, step: int) -> bool:
+        """Whether a validation follows so many steps."""
+        return step % self.validate_every == 0 or step == self.steps
+
+    @property
+    def validations(self) -> int:
+        """In all, unless patience ends the training: one before the first step, then those after steps."""
+        return 1 + -(-self.steps // self.validate_every) if self.steps else 0
+
 
 @dataclass
 class Outcome:
@@ -120,7 +129,7 @@ def fit(phase: Phase, plan: Plan, checkpoints: Checkpoints, recorder: Recorder, 
                 outcome.curves.append({"step": outcome.steps, **means})
                 recorder.metrics(means, outcome.steps)
                 ticker.note(" ".join(f"{name} {value:.4f}" for name, value in means.items()))
-            if outcome.steps % plan.validate_every == 0 or outcome.steps == plan.steps:
+            if plan.validates_after(outcome.steps):
                 improved = _validate(phase, outcome.steps, outcome, recorder, plan.best)
                 if plan.best and improved:
                     best_state = _copy(phase.modules)

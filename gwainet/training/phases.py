@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,13 +16,16 @@ from gwainet.nets.cnet import Cnet
 from gwainet.nets.inet import Inet, PairHead
 from gwainet.nets.model import Generator
 from gwainet.nets.wnet import Sampler, Wnet, warp
-from gwainet.params import PretrainInet, PretrainWnet, TrainAdversarial, Training, TrainPsnr
+from gwainet.params import PretrainInet, PretrainWnet, SchedulePart, TrainAdversarial, Training, TrainPsnr
 from gwainet.psnr import psnr
 from gwainet.tensors import column, to_tensor, to_uint8
 from gwainet.training.sampling import BatchSampler, PairSampler, draw_partners, generator_for
 
 VALIDATION_BATCH = 16  # pictures; bounds memory, changes nothing
 SAMPLE_FACES = 6  # rows of the sample picture
+
+Settings = PretrainInet | PretrainWnet | TrainPsnr | TrainAdversarial
+M = TypeVar("M", bound=nn.Module)
 
 
 def adam(parameters: Iterable[nn.Parameter], settings: Training, learning_rate: float) -> torch.optim.Adam:
@@ -33,6 +37,11 @@ def adam(parameters: Iterable[nn.Parameter], settings: Training, learning_rate: 
         eps=settings.epsilon,
         fused=True,  # one kernel for all parameters, a third of the loop's time on a CPU too
     )
+
+
+def _on(device: torch.device, module: M) -> M:
+    """The module on a device; left alone where it is there: tensors without values cannot be moved (gwainet.plan)."""
+    return module if all(parameter.device == device for parameter in module.parameters()) else module.to(device)
 
 
 def validation_rows(faces: Faces, settings: Training) -> Rows:
@@ -54,7 +63,7 @@ class WarpPhase:
     def __init__(
         self, wnet: Wnet, sampler: Sampler, faces: Faces, settings: PretrainWnet, device: torch.device
     ) -> None:
-        self.wnet, self.sampler, self.faces, self.device = wnet.to(device), sampler, faces, device
+        self.wnet, self.sampler, self.faces, self.device = _on(device, wnet), sampler, faces, device
         self.batches = BatchSampler(faces, settings.batch_size, settings.seed, "generator", settings.horizontal_flip)
         self.rows = validation_rows(faces, settings)
         self.mean = column(faces.means.hr, device)
@@ -99,7 +108,7 @@ class PsnrPhase:
     """Wnet and Gnet with L_content alone (Sec. 4.2, second step on CelebA, first on [27])."""
 
     def __init__(self, generator: Generator, faces: Faces, settings: TrainPsnr, device: torch.device) -> None:
-        self.generator, self.faces, self.device = generator.to(device), faces, device
+        self.generator, self.faces, self.device = _on(device, generator), faces, device
         self.batches = BatchSampler(faces, settings.batch_size, settings.seed, "generator", settings.horizontal_flip)
         self.rows = validation_rows(faces, settings)
         self.modules: dict[str, nn.Module] = {"generator": generator}
@@ -139,8 +148,13 @@ class AdversarialPhase:
         settings: TrainAdversarial,
         device: torch.device,
     ) -> None:
-        self.generator, self.critic, self.faces, self.device = generator.to(device), critic.to(device), faces, device
-        self.inet, self.settings = inet, settings
+        self.generator, self.critic, self.faces, self.device = (
+            _on(device, generator),
+            _on(device, critic),
+            faces,
+            device,
+        )
+        self.inet, self.settings = None if inet is None else _on(device, inet), settings
         flip, seed, size = settings.horizontal_flip, settings.seed, settings.batch_size
         self.batches = BatchSampler(faces, size, seed, "generator", flip)
         self.critic_batches = BatchSampler(faces, size, seed, "critic", flip)
@@ -212,7 +226,7 @@ class IdentityPhase:
     """Inet as a siamese network: do two pictures show one person? (Sec. 3.2, Eq. 5; Sec. 4.2; L5)."""
 
     def __init__(self, inet: Inet, head: PairHead, faces: Faces, settings: PretrainInet, device: torch.device) -> None:
-        self.inet, self.head, self.faces, self.device = inet.to(device), head.to(device), faces, device
+        self.inet, self.head, self.faces, self.device = _on(device, inet), _on(device, head), faces, device
         self.pairs = PairSampler(faces, settings.batch_size, settings.seed)
         self.rows = validation_rows(faces, settings)
         split = faces.manifest["split"].to_numpy()
@@ -255,13 +269,25 @@ class IdentityPhase:
         return images.grid(rows, ("first", f"second: {answers}"))
 
 
-def schedule_steps(settings: TrainAdversarial, targets: int) -> list[tuple[int, float]]:
-    """Where each part of the schedule ends, in generator updates, with its learning rate (L9, L12)."""
-    ends = itertools.accumulate(part.epochs for part in settings.schedule)
+def schedule_steps(settings: Settings, targets: int) -> list[tuple[int, float]]:
+    """Where each part of a phase ends, in steps, with its learning rate (L9, L12); one part where the rate is steady.
+
+    Of the number of training targets alone, so that a training's length is known before there are data.
+    """
+    if isinstance(settings, TrainAdversarial):
+        parts = settings.schedule
+    else:
+        parts = (SchedulePart(epochs=settings.epochs, learning_rate=settings.learning_rate),)
+    ends = itertools.accumulate(part.epochs for part in parts)
     return [
         (steps_of(epochs, targets, settings.batch_size), part.learning_rate)
-        for epochs, part in zip(ends, settings.schedule, strict=True)
+        for epochs, part in zip(ends, parts, strict=True)
     ]
+
+
+def total_steps(settings: Settings, targets: int) -> int:
+    """Steps of a whole phase, unless patience ends it; an adversarial step is a generator update (L9)."""
+    return max((end for end, _ in schedule_steps(settings, targets)), default=0)
 
 
 def steps_of(epochs: float, targets: int, batch_size: int) -> int:

@@ -1,21 +1,24 @@
-"""What the four training stages share: device, checkpoints, and the files a training leaves."""
+"""What the four training stages share: device, checkpoints, training, and the files a training leaves."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from gwainet.dataset import Faces
 from gwainet.errors import CheckpointError
-from gwainet.files import file_digest, write_json
+from gwainet.files import file_digest, staged_directory, write_json
+from gwainet.nets.model import Metadata, save_weights
 from gwainet.params import Params
 from gwainet.recorder import Recorder
 from gwainet.training.checkpoint import Checkpoints, code_digest
 from gwainet.training.device import choose_device, device_facts
 from gwainet.training.loop import Outcome, Phase, Plan, fit
+from gwainet.training.phases import Settings, total_steps
 
 # editing anything else leaves an interrupted training resumable
-_CODE = ("nets", "training", "losses", "dataset", "tensors", "images")
+_CODE = ("nets", "training", "losses", "psnr", "dataset", "tensors", "images")
 
 
 class Session:
@@ -47,7 +50,7 @@ class Session:
         for path in inputs.values():
             if not path.is_file():
                 raise CheckpointError(f"{path} does not exist: run the stage that writes it")
-        self.params, self.faces, self.recorder = params, faces, recorder
+        self.stage, self.params, self.faces, self.recorder = stage, params, faces, recorder
         self.device: torch.device = choose_device(params.runtime)
         recorder.params(device_facts(self.device))
         recorder.dataset(params.profile, faces.digest, faces.info["images"], "training")
@@ -59,21 +62,50 @@ class Session:
         }
         self.checkpoints = Checkpoints(work / "checkpoints", stage, fingerprint)
 
-    def fit(self, phase: Phase, plan: Plan) -> Outcome:
-        """Train, resuming an interrupted training."""
-        return fit(phase, plan, self.checkpoints, self.recorder, self.device)
+    def train(
+        self,
+        phase: Phase,
+        settings: Settings,
+        out: Path,
+        keep: Mapping[str, tuple[str, nn.Module]],
+        *,
+        guided: bool = True,
+        best: str | None = None,
+        patience: int | None = None,
+        counts: Mapping[str, int] | None = None,
+    ) -> None:
+        """Train a phase as long as `settings` say, resuming an interrupted training, and write `out` in one piece.
 
-    def write(self, directory: Path, phase: Phase, outcome: Outcome, extra: Mapping[str, float] | None = None) -> None:
+        Args:
+            phase: what a step and a validation are.
+            settings: of the phase: its schedule and when it validates.
+            out: directory to write (docs/formats.md).
+            keep: file -> kind (docs/formats.md) and network whose weights it holds.
+            guided: whether the generator takes a guide.
+            best: name of the validation number whose highest value decides which weights are kept; None: the last.
+            patience: validations without a new best after which training stops (L11).
+            counts: what else a step does, name -> times; its total joins the stage's numbers.
+        """
+        steps = total_steps(settings, len(self.faces.targets("train")))
+        seconds = self.params.runtime.checkpoint_seconds
+        plan = Plan(self.stage, steps, settings.validate_every, best, patience, seconds)
+        outcome = fit(phase, plan, self.checkpoints, self.recorder, self.device)
+        networks, faces = self.params.networks, self.faces
+        with staged_directory(out) as directory:
+            for file, (kind, module) in keep.items():
+                metadata = Metadata(kind, networks, faces.means, faces.height, faces.width, guided)
+                save_weights(directory / file, module, metadata)
+            totals = {name: float(outcome.steps * times) for name, times in (counts or {}).items()}
+            self._write(directory, phase, outcome, totals)
+        self.recorder.artifact(out, "outputs")
+        self.checkpoints.remove()
+
+    def _write(self, directory: Path, phase: Phase, outcome: Outcome, totals: Mapping[str, float]) -> None:
         """Numbers, curves and a picture beside the weights."""
-        metrics = {**outcome.metrics(), **(extra or {})}
+        metrics = {**outcome.metrics(), **totals}
         write_json(directory / "metrics.json", metrics)
         curves, validations = outcome.tables()
         curves.to_csv(directory / "curves.csv", index=False)
         validations.to_csv(directory / "validation.csv", index=False)
         phase.samples().save(directory / "samples.png")
         self.recorder.metrics({f"final.{name}": value for name, value in metrics.items()}, outcome.steps)
-
-    def finish(self, out: Path) -> None:
-        """Record what was written and forget the checkpoint."""
-        self.recorder.artifact(out, "outputs")
-        self.checkpoints.remove()

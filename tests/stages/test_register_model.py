@@ -18,7 +18,7 @@ from gwainet.params import Params, check_params
 from gwainet.recorder import NullRecorder
 from gwainet.stages import STAGES, benchmark
 from gwainet.stages.register_model import run
-from gwainet.tracking import runs
+from gwainet.tracking import Task, stage_run
 from tests.faces import write_faces
 from tests.tracking.conftest import client, migrated, root  # noqa: F401  fixtures
 
@@ -74,7 +74,8 @@ class World:
 
     def register(self, variant: str = "gwainet") -> dict[str, object]:
         params, paths = make_params(variant), self.paths
-        with runs.stage_run(STAGE.name, None, params, STAGE.sections, self.root, {}, paths["out"]) as recorder:
+        task = Task(STAGE.name, None, params, STAGE.sections, self.root, {}, paths["out"])
+        with stage_run(task) as recorder:
             run(params, **paths, recorder=recorder)
         return dict(json.loads((paths["out"] / "registered.json").read_text()))
 

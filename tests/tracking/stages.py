@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from gwainet.params import Params
-from gwainet.tracking import runs
+from gwainet.tracking import Task, runs
 
 PARAMS = Params(profile="demo")
 
@@ -21,7 +21,7 @@ def stage(
     params: Params = PARAMS,
     inputs: dict[str, Path] | None = None,
 ) -> AbstractContextManager[runs.RunRecorder]:
-    return runs.stage_run(name, variant, params, (name,), root, inputs or {}, root / "out")
+    return runs.stage_run(Task(name, variant, params, (name,), root, inputs or {}, root / "out"))
 
 
 def all_runs(client: MlflowClient) -> list[Run]:

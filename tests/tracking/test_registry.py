@@ -10,7 +10,7 @@ from gwainet.errors import TrackingError
 from gwainet.files import file_digest, tree_digest, write_json
 from gwainet.params import Params
 from gwainet.recorder import NullRecorder
-from gwainet.tracking import registry, runs
+from gwainet.tracking import Task, registry, runs
 from gwainet.tracking.registry import Registered, register, requirements, served_digest, signature
 from tests.tracking.models import candidate
 
@@ -18,7 +18,7 @@ PARAMS = Params(profile="demo")
 
 
 def register_in_a_stage(root: Path, **changes: object) -> Registered:
-    with runs.stage_run("register_model", None, PARAMS, ("register_model",), root, {}, root / "out") as recorder:
+    with runs.stage_run(Task("register_model", None, PARAMS, ("register_model",), root, {}, root / "out")) as recorder:
         return register(candidate(root, **changes), recorder)  # type: ignore[arg-type]
 
 
@@ -62,7 +62,7 @@ def test_a_model_is_registered_from_any_folder_and_nothing_is_written_there(
 
 
 def test_registering_leaves_the_stages_run_open(root: Path, client: MlflowClient):
-    with runs.stage_run("register_model", None, PARAMS, (), root, {}, root / "out") as recorder:
+    with runs.stage_run(Task("register_model", None, PARAMS, (), root, {}, root / "out")) as recorder:
         register(candidate(root), recorder)
         assert client.get_run(recorder.run_id).info.status == "RUNNING"
         recorder.metrics({"later": 1.0})

@@ -18,7 +18,7 @@ from PIL import Image
 
 from gwainet.errors import TrackingError
 from gwainet.params import check_params
-from gwainet.tracking import outbox, stage_run, where
+from gwainet.tracking import Task, outbox, stage_run, where
 from gwainet.tracking.registry import register
 from tests.tracking.models import candidate
 from tests.tracking.stages import PARAMS, all_runs, children, parents, stage, store_away
@@ -389,7 +389,7 @@ def test_the_environment_names_the_experiment_and_the_place_to_look(root: Path, 
     assert str(root / "mlflow.db") in where(root)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "faces")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root}/mlflow.db")
-    with stage_run("train_psnr", "guided", PARAMS, ("train_psnr",), root, {}, root / "out"):
+    with stage_run(Task("train_psnr", "guided", PARAMS, ("train_psnr",), root, {}, root / "out")):
         pass
     assert MlflowClient(f"sqlite:///{root}/mlflow.db").get_experiment_by_name("faces") is not None
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@mlflow.example.org")
