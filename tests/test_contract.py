@@ -136,7 +136,7 @@ def test_the_command_is_the_command_lines_own(entry):
 def test_the_command_line_has_a_command_and_a_summary_for_every_stage_and_no_other_stages():
     commands = [command.name for command in app.registered_commands]
     assert len(commands) == len(set(commands))
-    assert set(commands) == set(STAGES) | {"params", "where", "ui"}  # these three show, and make nothing
+    assert set(commands) == set(STAGES) | {"params", "plan", "where", "ui"}  # these show, and make nothing
     assert list(SUMMARIES) == list(STAGES)
 
 

@@ -39,6 +39,7 @@ NOT_SERVED = (
     "__main__.py",
     "stages",
     "training",
+    "plan",
     "tracking",
     "sources",
     "people",
