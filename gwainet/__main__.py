@@ -132,6 +132,42 @@ def show_params(
     typer.echo(_differences(merged) if diff else _as_yaml(merged), nl=False)
 
 
+@app.command("plan")
+def show_plan(
+    params: ParamsFile = Path("params.yaml"),
+    profile: Profile = None,
+    overrides: Overrides = None,
+    root: Root = Path(),
+    images: Annotated[
+        int | None,
+        typer.Option(help="Training targets; default: those of the prepared faces, else what the params say.", min=1),
+    ] = None,
+    time: Annotated[
+        bool, typer.Option(help="Measure steps on this machine and estimate how long it will take.")
+    ] = True,
+    seconds: Annotated[
+        float, typer.Option(help="To spend on measuring; each training takes two small steps at least.", min=0)
+    ] = 60.0,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Say what training a profile will take: steps, updates, operations, time. Nothing is trained or written.
+
+    An operation is a multiply-add (MAC) of a convolution or a matrix product, as the real step runs them: forward and
+    backward, in the critic's step also the generator's forward and the gradient penalty with its double backward. FLOPs
+    are twice as many. What is not counted (activations, sampling, Adam) is in the time, as are the validations;
+    checkpoints, tracking and reading a cold disk are not.
+    """
+    with user_errors():
+        from gwainet import plan
+        from gwainet.plan import table
+
+        made = plan.make_plan(load_params(params, profile, overrides or []), root, images, seconds if time else None)
+    if as_json:
+        typer.echo(json.dumps(plan.as_dict(made), indent=2))
+    else:
+        table.show(made)
+
+
 @app.command("where", help="Say where to look at what the pipeline made.")
 def show_where(params: ParamsFile = Path("params.yaml"), root: Root = Path()) -> None:
     """Print paths of the reports and of MLflow's pages."""

@@ -76,10 +76,11 @@ print("CODES", codes, "LOADED", [name for name in {heavy} if name in sys.modules
 
 
 def test_help_params_and_their_errors_import_nothing_heavy(tmp_path):
-    runs = [["--help"], ["train_psnr", "--help"], ["params"], ["benchmark", "--params", str(tmp_path / "absent.yaml")]]
+    runs = [["--help"], ["train_psnr", "--help"], ["plan", "--help"], ["params"]]
+    runs += [["benchmark", "--params", str(tmp_path / "absent.yaml")]]
     code = LOADED.format(runs=runs, heavy=HEAVY)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT, check=True)
-    assert done.stdout.splitlines()[-1] == "CODES [0, 0, 0, 1] LOADED []"
+    assert done.stdout.splitlines()[-1] == "CODES [0, 0, 0, 0, 1] LOADED []"
 
 
 # ---------------------------------------------------------------- mistakes of a user
@@ -241,6 +242,29 @@ def test_params_diff_rebuilds_the_params_by_set(call):
                 place = place.setdefault(step, {})
             place[last] = json.loads(json.dumps(value))
         assert check_params(rebuilt) == load_params(path, profile)
+
+
+# ---------------------------------------------------------------- plan
+
+SMALL = [part for value in ("networks.inet_width=1", "networks.inet_features=8") for part in ("--set", value)]
+
+
+def test_plan_prints_tables_or_json_and_writes_nothing(call, params_file, tmp_path):
+    arguments = ["plan", "--params", params_file, "--root", tmp_path, "--images", "1000", "--no-time", *SMALL]
+    tables, machine = call(*arguments), call(*arguments, "--json")
+    assert (tables.exit_code, machine.exit_code) == (0, 0)
+    read = json.loads(machine.stdout)
+    assert (read["profile"], read["sizes"]["train"], read["seconds"]) == ("demo", 1000, None)
+    for training in read["trainings"]:
+        assert f"{training['steps']:,}" in tables.stdout
+    assert list(tmp_path.iterdir()) == [params_file]
+
+
+def test_plan_asks_for_a_size_that_it_cannot_know(call, params_file, tmp_path):
+    result = call("plan", "--params", params_file, "--root", tmp_path, "--set", "fetch_faces.source=folder")
+    assert result.exit_code == 1
+    assert "give --images N" in plain(result.stderr)
+    assert result.stdout == ""
 
 
 # ---------------------------------------------------------------- where to look

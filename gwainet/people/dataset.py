@@ -54,6 +54,13 @@ def _layout(params: DrawnPeople) -> _Layout:
     return _Layout(order, partition)
 
 
+def split_sizes(params: DrawnPeople) -> tuple[int, int, int]:
+    """Photos of the training, the validation and the test split, before any is drawn."""
+    layout = _layout(params)
+    split = np.array(layout.partition)[[identity for identity, _ in layout.order]]
+    return int((split == TRAIN).sum()), int((split == VALIDATION).sum()), int((split == TEST).sum())
+
+
 def _jpegs(params: DrawnPeople, people: list[tuple[int, int]]) -> list[tuple[int, list[bytes]]]:
     """All photos of some people (identity, photos), as JPEG files."""
     cv2.setNumThreads(1)  # the processes are the parallelism

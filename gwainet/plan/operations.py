@@ -1,0 +1,132 @@
+"""Operations of networks and training steps: counted by torch while they run on tensors without memory.
+
+The rule: one operation is a multiply-add (MAC) of a convolution or a matrix product, in whatever pass it happens. A
+step is run as the training runs it, so its backward is counted as autograd does it, the critic's step has the
+generator's forward and the gradient penalty's double backward, and the identity loss has Inet's passes. Activations,
+resampling, losses and Adam are not counted. FLOPs are twice as many.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._ops import OpOverload
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from gwainet.dataset import Faces
+from gwainet.nets.model import build_cnet, build_generator, build_inet
+from gwainet.params import SCALE, Networks, Params
+from gwainet.plan.rehearsal import rehearse, settings_of
+
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network's size.
+
+    Attributes:
+        name: as the paper calls it.
+        parameters: how many.
+        macs: multiply-adds of the forward of one image.
+    """
+
+    name: str
+    parameters: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a phase.
+
+    Attributes:
+        macs: multiply-adds.
+        updates: name of an optimiser of the phase -> its updates.
+    """
+
+    macs: int
+    updates: dict[str, int]
+
+
+class MacCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts multiply-adds by torch's own formulas.
+
+    `torch.utils.flop_counter.FlopCounterMode` counts the same, but follows modules through hooks that refuse the
+    gradient penalty: autograd.grad with respect to an input of a module.
+
+    Attributes:
+        macs: counted so far.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.macs = 0
+
+    def __torch_dispatch__(
+        self,
+        func: OpOverload,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401  whatever the operation returns
+        """Run the operation and count it."""
+        result = func(*args, **(kwargs or {}))
+        formula = flop_registry.get(func._overloadpacket)
+        if formula is not None:
+            self.macs += formula(*args, **(kwargs or {}), out_val=result) // 2
+        return result
+
+
+def without_memory() -> FakeTensorMode:
+    """A context in which tensors have shapes and no values, so that the largest network takes no memory."""
+    return FakeTensorMode(allow_non_fake_inputs=True)  # the phases bring real batches
+
+
+def count_networks(networks: Networks, faces: Faces) -> tuple[Network, ...]:
+    """Every network of a profile at the size of its faces; `generator` is Wnet, GFEnet, SRnet and the fusions."""
+    height, width = faces.height, faces.width
+    with without_memory(), torch.no_grad():
+        image, low = torch.zeros(1, 3, height, width), torch.zeros(1, 3, height // SCALE, width // SCALE)
+        features = torch.zeros(1, networks.width, height // SCALE, width // SCALE)
+        generator = build_generator(networks, faces.means, guided=True, seed=0)
+        assert generator.wnet is not None
+        assert generator.gnet.gfenet is not None
+        srnet = generator.gnet.srnet
+        fused = torch.cat([features, features], dim=1)
+        fusions = [_network("fusion", fusion, fused) for fusion in srnet.fusions]
+        fusion = Network("fusion", sum(f.parameters for f in fusions), sum(f.macs for f in fusions))
+        both = _network("SRnet", srnet, low, [features] * len(fusions))
+        return (
+            _network("Wnet", generator.wnet, image, image),
+            _network("GFEnet", generator.gnet.gfenet, image),
+            Network("SRnet", both.parameters - fusion.parameters, both.macs - fusion.macs),
+            fusion,
+            _network("generator", generator, low, image, image),
+            _network("Cnet", build_cnet(networks, height, width, 0), image),
+            _network("Inet", build_inet(networks, height, width, 0), image),
+        )
+
+
+def _network(name: str, module: nn.Module, *inputs: Tensor | list[Tensor]) -> Network:
+    with MacCounter() as counter:
+        module(*inputs)
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    return Network(name, parameters, counter.macs)
+
+
+def count_step(stage: str, variant: str | None, params: Params, faces: Faces) -> Step:
+    """Run one step of a training stage's phase without memory, and count."""
+    updates: Counter[str] = Counter()
+    with without_memory():
+        phase = rehearse(stage, variant, params, faces, _CPU)(settings_of(params, stage).batch_size)
+        for name, optimiser in phase.optimisers.items():
+            optimiser.register_step_post_hook(lambda *_, name=name: updates.update([name]))
+        with MacCounter() as counter:
+            phase.step(0)
+    return Step(counter.macs, dict(updates))

@@ -1,0 +1,94 @@
+"""The phases of a profile on faces of noise: what is counted and timed where there are no data yet."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pandas as pd
+import torch
+
+from gwainet.dataset import Faces
+from gwainet.files import write_json
+from gwainet.images import downscale
+from gwainet.nets.inet import PairHead
+from gwainet.nets.model import build_cnet, build_generator, build_inet, build_wnet
+from gwainet.params import Params, PretrainInet, PretrainWnet, TrainAdversarial, TrainPsnr
+from gwainet.stages.train_adversarial import has_identity_loss
+from gwainet.training.loop import Phase
+from gwainet.training.phases import (
+    VALIDATION_BATCH,
+    AdversarialPhase,
+    IdentityPhase,
+    PsnrPhase,
+    Settings,
+    WarpPhase,
+)
+
+
+def write_noise(directory: Path, height: int, width: int) -> Faces:
+    """Write prepared faces of noise and open them: one validation batch of each split, two pictures of each person.
+
+    Only what a training reads (docs/formats.md). What a step costs does not depend on what the pictures show.
+
+    Args:
+        directory: an existing one.
+        height: of the pictures, divisible by 8.
+        width: of the pictures, divisible by 8.
+    """
+    count = 2 * VALIDATION_BATCH
+    rows = np.arange(count)
+    hr = np.random.default_rng(0).integers(0, 256, (count, height, width, 3), np.uint8)
+    manifest = {
+        "split": np.where(rows < VALIDATION_BATCH, "train", "validation"),
+        "identity_index": rows // 2,
+        "is_target": True,
+        "guide_row": rows ^ 1,
+        "other_guide_row": -1,
+    }
+    np.save(directory / "hr.npy", hr)
+    np.save(directory / "lr.npy", np.stack([downscale(picture) for picture in hr]))
+    pd.DataFrame(manifest).to_parquet(directory / "manifest.parquet", index=False)
+    means = {"lr": [0.5] * 3, "hr": [0.5] * 3}
+    write_json(
+        directory / "faces.json",
+        {"height": height, "width": width, "means": means, "digest": "noise", "guides": "sampled"},
+    )
+    return Faces(directory)
+
+
+def settings_of(params: Params, stage: str) -> Settings:
+    """The section of a training stage; all its variants share it."""
+    settings: Settings = getattr(params, stage)
+    return settings
+
+
+S = TypeVar("S", PretrainInet, PretrainWnet, TrainPsnr, TrainAdversarial)
+
+
+def _with_batch(settings: S, batch_size: int) -> S:
+    return settings.model_copy(update={"batch_size": batch_size})
+
+
+def rehearse(
+    stage: str, variant: str | None, params: Params, faces: Faces, device: torch.device
+) -> Callable[[int], Phase]:
+    """Build a training stage's networks; what is returned makes its phase for a batch size.
+
+    The networks have fresh weights: where a stage starts from another's, they have other values and the same sizes.
+    """
+    settings, networks = settings_of(params, stage), params.networks
+    height, width = faces.height, faces.width
+    if isinstance(settings, PretrainInet):
+        inet, head = build_inet(networks, height, width, settings.seed), PairHead(networks.inet_features)
+        return lambda batch: IdentityPhase(inet, head, faces, _with_batch(settings, batch), device)
+    if isinstance(settings, PretrainWnet):
+        wnet = build_wnet(networks, settings.seed)
+        return lambda batch: WarpPhase(wnet, networks.sampler, faces, _with_batch(settings, batch), device)
+    generator = build_generator(networks, faces.means, variant != "banet", settings.seed)
+    if isinstance(settings, TrainPsnr):
+        return lambda batch: PsnrPhase(generator, faces, _with_batch(settings, batch), device)
+    critic, encoder = build_cnet(networks, height, width, settings.seed), None
+    if has_identity_loss(settings, variant or ""):
+        encoder = build_inet(networks, height, width, settings.seed).eval().requires_grad_(False)
+    return lambda batch: AdversarialPhase(generator, critic, encoder, faces, _with_batch(settings, batch), device)

@@ -1,0 +1,103 @@
+"""How long a training's steps and validations take on this machine: a few real ones, on faces of noise."""
+
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from gwainet.dataset import Faces
+from gwainet.errors import GwainetError
+from gwainet.params import Params
+from gwainet.plan.rehearsal import rehearse, settings_of
+from gwainet.training.phases import VALIDATION_BATCH
+
+FEWEST, MOST = 2, 20  # steps to time: below, there is no spread to see; above, the median moves no more
+GROWTH = 4  # from one batch size tried to the next
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What was measured of a training.
+
+    Attributes:
+        batch_size: of the steps that were timed; where it is smaller than the training's, the seconds are scaled up.
+        steps: timed, after a first one that was not.
+        step_seconds: of a step with the training's batch, median.
+        step_low: of it, the lower quartile.
+        step_high: the upper quartile: one step that something else held up says little of thousands.
+        face_seconds: of one face of a validation.
+    """
+
+    batch_size: int
+    steps: int
+    step_seconds: float
+    step_low: float
+    step_high: float
+    face_seconds: float
+
+
+def time_phase(
+    stage: str, variant: str | None, params: Params, faces: Faces, device: torch.device, seconds: float
+) -> Timing:
+    """Time steps of a training, at its batch size if the seconds allow, else at a smaller one.
+
+    Two steps with a batch of one and one validation batch are made however long they take.
+
+    Raises:
+        GwainetError: a step does not fit the device's memory.
+    """
+    end, full = time.perf_counter() + seconds, settings_of(params, stage).batch_size
+    size = 1
+    try:
+        make_phase = rehearse(stage, variant, params, faces, device)
+        phase = make_phase(size)
+
+        def step() -> object:
+            return phase.step(0)
+
+        _clock(step, device)  # the first one also allocates and chooses algorithms
+        taken = _clock(step, device)
+        while size < full:
+            larger = min(full, size * GROWTH)
+            # a warm-up and the fewest steps, if the time grew as the batch does: it grows no faster
+            if time.perf_counter() + (1 + FEWEST) * taken * larger / size > end:
+                break
+            size, phase = larger, make_phase(larger)
+            _clock(step, device)
+            taken = _clock(step, device)
+        times = [taken]
+        while len(times) < MOST and time.perf_counter() + taken < end:
+            times.append(_clock(step, device))
+        validation = _clock(phase.validate, device)
+    except torch.OutOfMemoryError as error:
+        raise GwainetError(
+            f"{stage}: a step with a batch of {size} does not fit the memory of {describe(device)}: lower "
+            f"{stage}.batch_size, or choose another runtime.device; --no-time plans without measuring"
+        ) from error
+    low, median, high = (float(each) for each in np.quantile(times, (0.25, 0.5, 0.75)) * full / size)
+    return Timing(
+        size,
+        len(times),
+        median,
+        low,
+        high,
+        validation / VALIDATION_BATCH,  # `write_noise` makes as many
+    )
+
+
+def describe(device: torch.device) -> str:
+    """A device in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU ({platform.machine()}), {torch.get_num_threads()} threads"
+
+
+def _clock(work: Callable[[], object], device: torch.device) -> float:
+    started = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started
