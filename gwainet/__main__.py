@@ -146,7 +146,11 @@ def show_plan(
         bool, typer.Option(help="Measure steps on this machine and estimate how long it will take.")
     ] = True,
     seconds: Annotated[
-        float, typer.Option(help="To spend on measuring; each training takes two small steps at least.", min=0)
+        float,
+        typer.Option(
+            help="To spend on measuring, about; two steps and a validation are made in any case.",
+            min=0,
+        ),
     ] = 60.0,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:

@@ -67,7 +67,13 @@ S = TypeVar("S", PretrainInet, PretrainWnet, TrainPsnr, TrainAdversarial)
 
 
 def _with_batch(settings: S, batch_size: int) -> S:
-    return settings.model_copy(update={"batch_size": batch_size})
+    changes = {"batch_size": batch_size, "validation_faces": validated_faces(batch_size)}
+    return settings.model_copy(update=changes)
+
+
+def validated_faces(batch_size: int) -> int:
+    """Faces of a rehearsed validation: a whole batch of them, or few where steps had to be small too."""
+    return min(VALIDATION_BATCH, 4 * batch_size)
 
 
 def rehearse(

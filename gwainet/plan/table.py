@@ -109,8 +109,8 @@ def _notes(plan: ProfilePlan) -> list[str]:
         notes.append(f"Timed with a smaller batch and scaled up, as more would not have fitted --seconds: {batches}.")
     if plan.seconds is not None:
         notes.append(
-            "Time is estimated from a few steps on pictures of noise; in brackets from the quartiles of their times. "
-            "Checkpoints, tracking and reading from a cold disk are not in it."
+            "Time is estimated from a few steps on pictures of noise; in brackets from the quartiles of their times, "
+            "where there was time for several. Checkpoints, tracking and reading from a cold disk are not in it."
         )
     return notes
 
@@ -156,7 +156,8 @@ def _seconds(seconds: float) -> str:
 def _about(estimate: Estimate) -> str:
     unit, size = _unit(estimate.about)
     about, low, high = (_digits(each / size, 2) for each in (estimate.about, estimate.low, estimate.high))
-    return f"about {about} {unit}\n({low} to {high})"
+    spread = f"\n({low} to {high})" if estimate.low < estimate.high else ""  # one step alone has none
+    return f"about {about} {unit}{spread}"
 
 
 def _digits(value: float, count: int) -> str:

@@ -11,8 +11,7 @@ import torch
 from gwainet.dataset import Faces
 from gwainet.errors import GwainetError
 from gwainet.params import Params
-from gwainet.plan.rehearsal import rehearse, settings_of
-from gwainet.training.phases import VALIDATION_BATCH
+from gwainet.plan.rehearsal import rehearse, settings_of, validated_faces
 
 FEWEST, MOST = 2, 20  # steps to time: below, there is no spread to see; above, the median moves no more
 GROWTH = 4  # from one batch size tried to the next
@@ -44,7 +43,7 @@ def time_phase(
 ) -> Timing:
     """Time steps of a training, at its batch size if the seconds allow, else at a smaller one.
 
-    Two steps with a batch of one and one validation batch are made however long they take.
+    Two steps with a batch of one and a validation of four faces are made however long they take.
 
     Raises:
         GwainetError: a step does not fit the device's memory.
@@ -84,7 +83,7 @@ def time_phase(
         median,
         low,
         high,
-        validation / VALIDATION_BATCH,  # `write_noise` makes as many
+        validation / validated_faces(size),
     )
 
 

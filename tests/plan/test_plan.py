@@ -1,6 +1,8 @@
 """The plan says what the trainings do: compared with trainings that ran."""
 
 import json
+import re
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -250,6 +252,15 @@ def test_tables_fit_the_terminal_and_lose_no_digit(plan: ProfilePlan, width: int
             assert any(column in line for line in lines), column
     assert "e+" not in text.getvalue()
     assert "about" in text.getvalue()
+    assert not re.search(r"\(\S+ to", text.getvalue())  # a single timed step has no spread
+
+
+def test_a_measured_spread_is_printed_and_long_times_have_no_exponent(plan: ProfilePlan):
+    text = StringIO()
+    minutes = replace(plan, seconds=Estimate(118 * 60, 110 * 60, 131 * 60))
+    show(minutes, Console(file=text, width=100))
+    assert "about 120 min" in text.getvalue()
+    assert "(110 to 130)" in text.getvalue()
 
 
 def test_the_dictionary_is_json_with_every_number(plan: ProfilePlan):
