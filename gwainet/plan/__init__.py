@@ -4,6 +4,7 @@ Nothing here knows how a phase trains: lengths come from `training.phases.schedu
 operations and times from real steps of the real phases, on faces of noise.
 """
 
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -117,7 +118,7 @@ class ProfilePlan:
         networks: their parameters and operations.
         trainings: in the pipeline's order.
         macs: multiply-adds of all trainings.
-        device: what was measured on; None where nothing was.
+        device: what was measured on, and how busy it was; None where nothing was.
         seconds: of all trainings, one after the other; None where nothing was measured.
     """
 
@@ -155,6 +156,7 @@ def make_plan(
     """
     sizes, crop = data_sizes(params, root, images), params.prepare_faces.crop
     device = choose_device(params.runtime) if seconds is not None else None
+    load = os.getloadavg()[0]  # before the measurement's own
     with tempfile.TemporaryDirectory(prefix="gwainet-plan-") as directory:
         faces = write_noise(Path(directory), crop.height, crop.width)
         networks = count_networks(params.networks, faces)
@@ -173,7 +175,7 @@ def make_plan(
         networks,
         tuple(trainings),
         sum(training.macs for training in trainings),
-        None if device is None else describe(device),
+        None if device is None else f"{describe(device)}; load average before: {load:.1f}",
         None if device is None else sum((t.seconds for t in trainings if t.seconds), Estimate(0, 0, 0)),
     )
 

@@ -110,7 +110,8 @@ def _notes(plan: ProfilePlan) -> list[str]:
     if plan.seconds is not None:
         notes.append(
             "Time is estimated from a few steps on pictures of noise; in brackets from the quartiles of their times, "
-            "where there was time for several. Checkpoints, tracking and reading from a cold disk are not in it."
+            "where there was time for several. Checkpoints, tracking and reading from a cold disk are not in it. "
+            "Whatever else ran on the machine made it longer."
         )
     return notes
 
