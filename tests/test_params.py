@@ -461,9 +461,9 @@ def test_the_profile_pairs_has_every_number_of_section_4_2(real):
     assert params.register_model.variant == "gwainet"
 
 
-@pytest.mark.parametrize("profile", ["celeba", "pairs"])
+@pytest.mark.parametrize("profile", ["celeba", "pairs", None])
 def test_both_recipes_have_the_papers_optimiser_critic_and_networks(real, profile):
-    params = real[profile]
+    params = Params(profile="defaults") if profile is None else real[profile]  # the defaults are paper mode too
     for stage in (params.pretrain_inet, params.pretrain_wnet, params.train_psnr):
         assert (stage.beta1, stage.beta2, stage.epsilon) == (0.9, 0.999, 1e-8)
     adversarial = params.train_adversarial
