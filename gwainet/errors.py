@@ -11,7 +11,7 @@
       TrackingError   the tracking server refused or lost something
       ExtraError      an optional part of the installation is missing
       PipelineError   a run of the pipeline failed
-      ClusterError    Kubeflow refused something, does not answer, or a run there failed
+      ClusterError    Kubeflow refused something or does not answer
         LoginError    Kubeflow's address or a login is missing or refused
 """
 
@@ -53,7 +53,7 @@ class PipelineError(GwainetError):
 
 
 class ClusterError(GwainetError):
-    """Kubeflow refused something, does not answer, or a run there failed."""
+    """Kubeflow refused something or does not answer."""
 
 
 class LoginError(ClusterError):

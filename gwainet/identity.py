@@ -9,10 +9,8 @@ computes, so processes run it side by side, and threads do not.
 """
 
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from importlib import metadata
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,12 +62,6 @@ def face_network() -> FaceNetwork:
     """
     digests = (file_digest(_weights(name)) for name in (_DESCRIPTOR, _LANDMARKS))
     return FaceNetwork(_models().dlib.__version__, *digests)
-
-
-def face_processes(count: int) -> ProcessPoolExecutor:
-    """Processes for `similarities`, started when they are first given work."""
-    # spawn: a forked child would inherit the locks of torch's threads
-    return ProcessPoolExecutor(count, mp_context=get_context("spawn"))
 
 
 def similarities(gt: Uint8, answers: Mapping[str, Uint8]) -> Similarities:

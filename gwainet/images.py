@@ -3,6 +3,8 @@
 uint8 arrays are (height, width, 3) RGB; tensors are (B, 3, H, W).
 """
 
+import struct
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +14,19 @@ from PIL import Image, ImageDraw
 from gwainet.params import SCALE
 
 Uint8 = npt.NDArray[np.uint8]
+
+# what Pillow's readers raise on damaged files
+DAMAGE = (
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    struct.error,
+    zlib.error,
+    ArithmeticError,
+)
 
 
 def downscale(image: Uint8) -> Uint8:

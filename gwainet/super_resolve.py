@@ -1,7 +1,5 @@
 """Pictures in files: a low-resolution face and a guide in, the super-resolved face out."""
 
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +7,11 @@ from PIL import Image, ImageOps
 
 from gwainet.errors import SourceError
 from gwainet.files import staged_file
-from gwainet.images import Uint8, downscale
+from gwainet.images import DAMAGE, Uint8, downscale
 from gwainet.nets.model import load_generator
 from gwainet.params import SCALE, Runtime
 from gwainet.progress import say
 from gwainet.training.device import choose_device
-
-# what Pillow's readers raise on damaged files
-_DAMAGE = (OSError, EOFError, SyntaxError, ValueError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
 def super_resolve_files(
@@ -65,7 +60,7 @@ def _read(path: Path) -> Uint8:
     try:
         with Image.open(path) as image:
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except _DAMAGE as error:
+    except (*DAMAGE, Image.DecompressionBombError) as error:
         raise SourceError(f"{path} is no readable picture ({error}): give a whole JPEG, PNG, WebP or BMP") from error
 
 

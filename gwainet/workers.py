@@ -3,9 +3,10 @@
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import islice
 from multiprocessing import get_context
 from typing import TypeVar
@@ -44,19 +45,37 @@ def ordered_map(
     Raises:
         DataError: a process died.
     """
-    # spawn, not fork: the caller may run threads (MLflow's system metrics, torch), whose locks a fork would copy
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (prepare, arguments))
     remaining = iter(tasks)
     waiting: deque[Future[Result]] = deque()
-    try:
+    with processes(workers, prepare, arguments) as pool:
         waiting.extend(pool.submit(work, task) for task in islice(remaining, _AHEAD * workers))
         while waiting:
             result = waiting.popleft().result()
             waiting.extend(pool.submit(work, task) for task in islice(remaining, 1))
             yield result
+
+
+@contextmanager
+def processes(
+    workers: int, prepare: Callable[..., None] | None = None, arguments: tuple[object, ...] = ()
+) -> Iterator[ProcessPoolExecutor]:
+    """Processes that end with the block, however it ends: what has not begun by then is not done.
+
+    Args:
+        workers: how many; they start with their first task.
+        prepare: called once in each process, before its first task.
+        arguments: of `prepare`.
+
+    Raises:
+        DataError: a process died.
+    """
+    # spawn, not fork: the caller may run threads (MLflow's system metrics, torch), whose locks a fork would copy
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (prepare, arguments))
+    try:
+        yield pool
     except BrokenProcessPool as error:
         raise DataError(
-            f"a process that prepares photos died ({error}), perhaps for lack of memory: set runtime.workers lower"
+            f"a process that works on pictures died ({error}), perhaps for lack of memory: set runtime.workers lower"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

@@ -60,7 +60,7 @@ class Package:
             # kfp writes a resource twice, for older servers: 68.7 as memoryLimit and "64Gi" as resourceMemoryLimit
             if (*path[:-1], f"resource{path[-1][:1].upper()}{path[-1][1:]}") not in leaves:
                 values[_name(path)] = value
-        for path, text in _json_parameters(self.spec, ()):
+        for path, text in _json_parameters(self.spec):
             del values[_name(path)]
             for inner, value in _leaves(json.loads(text), ()):
                 name = ".".join(("params", *inner))
@@ -156,7 +156,7 @@ def _leaves(value: object, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, .
         yield path, value
 
 
-def _json_parameters(spec: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+def _json_parameters(spec: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
     """Texts of parameters that hold a JSON object, with their paths."""
     for where, value in _leaves(spec, ("pipeline",)):
         if where[-1] in ("constant", "defaultValue") and isinstance(value, str) and value.startswith("{"):

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from gwainet.errors import ClusterError
+from gwainet.errors import PipelineError
 from gwainet.progress import console, say
 from pipeline.client import Run, UnavailableError
 
@@ -121,7 +121,7 @@ def check_success(run: Run, stages: Mapping[str, str], page: str, namespace: str
     """Say how a run that ended otherwise than well can be read.
 
     Raises:
-        ClusterError: it failed or was cancelled; the message names the stages and where their logs are.
+        PipelineError: it failed or was cancelled; the message names the stages and where their logs are.
     """
     if run.state == "SUCCEEDED":
         return
@@ -129,7 +129,7 @@ def check_success(run: Run, stages: Mapping[str, str], page: str, namespace: str
     what = "".join(f"\n  {stage.name} failed{f': {stage.error}' if stage.error else ''}" for stage in failed)
     # only a component's own log says why it failed: the server passes no message of it on
     pods = f"kubectl -n {namespace or 'kubeflow'} get pods -l pipeline/runid={run.run_id}"
-    raise ClusterError(
+    raise PipelineError(
         f"the run `{run.name}` ended as {run.state}{f': {run.error}' if run.error else ''}{what}\n"
         f"logs: {page}\n  or: {pods}, then kubectl logs POD -c main"
     )

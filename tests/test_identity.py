@@ -10,9 +10,10 @@ import pytest
 
 from gwainet.errors import ExtraError
 from gwainet.files import file_digest
-from gwainet.identity import _models, _weights, face_network, face_processes, similarities
+from gwainet.identity import _models, _weights, face_network, similarities
 from gwainet.images import Uint8, downscale, upscale
 from gwainet.people import draw_photo
+from gwainet.workers import processes
 
 needs_dlib = pytest.mark.skipif(util.find_spec("dlib") is None, reason="the extra `identity` is not installed")
 
@@ -81,8 +82,8 @@ def test_where_no_face_is_found_the_usual_place_is_compared(shape):
 @needs_dlib
 def test_processes_give_the_same_values():
     gt, answers = face(0), {"sr": upscale(downscale(face(0)))}
-    with face_processes(1) as processes:
-        assert processes.submit(similarities, gt, answers).result() == similarities(gt, answers)
+    with processes(1) as pool:
+        assert pool.submit(similarities, gt, answers).result() == similarities(gt, answers)
 
 
 @needs_dlib
@@ -91,7 +92,7 @@ def test_pictures_of_another_size_or_type_are_refused_by_name():
     with pytest.raises(ValueError, match="small: a uint8 picture"):
         similarities(gt, {"small": gt[:-8]})
     with pytest.raises(ValueError, match="floats: a uint8 picture"):
-        similarities(gt, {"floats": gt / 255})
+        similarities(gt, {"floats": gt / 255})  # type: ignore[dict-item]
 
 
 @needs_dlib

@@ -327,9 +327,9 @@ def test_a_file_that_is_absent_a_directory_or_not_text_says_what_to_do(tmp_path)
 def test_params_cannot_be_changed_after_they_were_checked():
     params = Params(profile="x")
     with pytest.raises(ValueError, match="frozen"):
-        params.networks.width = 3
+        params.networks.width = 3  # type: ignore[misc]
     with pytest.raises(ValueError, match="frozen"):
-        params.profile = "y"
+        params.profile = "y"  # type: ignore[misc]
 
 
 def test_empty_sections_of_the_file_are_allowed(tmp_path):

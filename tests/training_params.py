@@ -6,8 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import pytest
+from PIL import Image
+
 from gwainet.dataset import Faces
 from gwainet.files import write_json
+from gwainet.nets.model import Metadata, read_weights
 from gwainet.params import Params, check_params
 from gwainet.recorder import NullRecorder, Recorder
 from gwainet.stages import STAGES
@@ -140,3 +145,39 @@ def content(directory: Path) -> dict[str, bytes]:
 def metrics(directory: Path) -> dict[str, float]:
     """A stage's headline numbers."""
     return dict(json.loads((directory / "metrics.json").read_text(encoding="utf-8")))
+
+
+def check_outputs(
+    project: Project,
+    stage: str,
+    out: Path,
+    *,
+    kind: str,
+    steps: int,
+    losses: set[str],
+    validated: set[str],
+    pictures: int,
+    guided: bool = True,
+) -> None:
+    """What every training stage leaves (docs/formats.md): files, what the weights say they are, curves, a picture.
+
+    `pictures` stand in a row of the sample sheet.
+    """
+    faces = project.faces
+    written = {"weights.safetensors", "metrics.json", "curves.csv", "validation.csv", "samples.png"}
+    assert set(content(out)) - {"critic.safetensors"} == written
+    expected = Metadata(kind, project.params(stage).networks, faces.means, faces.height, faces.width, guided)
+    assert read_weights(out / "weights.safetensors", kind)[1] == expected
+    assert metrics(out).keys() - {"critic_updates"} == validated | {"steps", "kept_step"}
+    assert metrics(out)["steps"] == steps
+    curves, validations = pd.read_csv(out / "curves.csv"), pd.read_csv(out / "validation.csv")
+    assert set(curves.columns) == {"step"} | losses
+    assert curves["step"].tolist() == list(range(1, steps + 1))
+    assert set(validations.columns) == {"step"} | validated
+    assert validations["step"].tolist() == sorted({*range(0, steps, 4), steps})
+    kept = validations[validations["step"] == metrics(out)["kept_step"]]
+    assert {name: kept[name].item() for name in validated} == {
+        name: pytest.approx(metrics(out)[name]) for name in validated
+    }
+    with Image.open(out / "samples.png") as picture:
+        assert picture.width > pictures * faces.width

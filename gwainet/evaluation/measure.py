@@ -12,11 +12,12 @@ import pandas as pd
 
 from gwainet.dataset import Faces, Rows, Split
 from gwainet.evaluation.systems import SUFFIXES, SYSTEMS, Guide
-from gwainet.identity import IDENTITY_METRIC, Similarities, face_processes, similarities
+from gwainet.identity import IDENTITY_METRIC, Similarities, similarities
 from gwainet.images import Uint8, upscale
 from gwainet.metrics import all_metrics
 from gwainet.nets.model import Generator
 from gwainet.progress import Ticker, progress
+from gwainet.workers import processes
 
 
 @dataclass
@@ -55,12 +56,11 @@ def measure(
     pictures: dict[int, dict[str, Uint8]] = {}
     parts: list[pd.DataFrame] = []
     found: dict[str, int] = dict.fromkeys(rows, 0)
-    processes: AbstractContextManager[Executor | None] = nullcontext()
-    if measures_identity:
-        processes = face_processes(workers)
+    # dlib holds Python's lock while it computes: processes, where the other metrics take threads
+    several: AbstractContextManager[Executor | None] = processes(workers) if measures_identity else nullcontext()
     total = len(SYSTEMS) * sum(len(chosen) for chosen in rows.values())
     # the metrics' time is spent in NumPy and SciPy, which let other threads run: no processes to start
-    with progress("benchmark", total, "images") as ticker, ThreadPoolExecutor(workers) as pool, processes as describers:
+    with progress("benchmark", total, "images") as ticker, ThreadPoolExecutor(workers) as pool, several as describers:
         for split, batch in _batches(rows, batch_size):
             ticker.note(split)
             low, truth = np.asarray(faces.lr[batch]), np.asarray(faces.hr[batch])
@@ -156,12 +156,12 @@ def _metrics(
 
 
 def _compare_faces(
-    processes: Executor | None, answers: Mapping[str, Uint8], truth: Uint8
+    describers: Executor | None, answers: Mapping[str, Uint8], truth: Uint8
 ) -> list[Future[Similarities]]:
     """A job for each image; none where identity is not measured."""
-    if processes is None:
+    if describers is None:
         return []
     return [
-        processes.submit(similarities, gt, {name: made[place] for name, made in answers.items()})
+        describers.submit(similarities, gt, {name: made[place] for name, made in answers.items()})
         for place, gt in enumerate(truth)
     ]

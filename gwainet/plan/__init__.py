@@ -17,9 +17,9 @@ from gwainet.params import Params
 from gwainet.people.dataset import split_sizes
 from gwainet.plan.operations import Network, count_networks, count_step
 from gwainet.plan.rehearsal import settings_of, write_noise
-from gwainet.plan.timing import Timing, describe, time_phase
+from gwainet.plan.timing import Timing, time_phase
 from gwainet.stages import STAGES
-from gwainet.training.device import choose_device
+from gwainet.training.device import choose_device, describe
 from gwainet.training.loop import Plan
 from gwainet.training.phases import SAMPLE_FACES, schedule_steps, total_steps
 

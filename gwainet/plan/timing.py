@@ -1,6 +1,5 @@
 """How long a training's steps and validations take on this machine: a few real ones, on faces of noise."""
 
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from gwainet.dataset import Faces
 from gwainet.errors import GwainetError
 from gwainet.params import Params
 from gwainet.plan.rehearsal import rehearse, settings_of, validated_faces
+from gwainet.training.device import describe
 
 FEWEST, MOST = 2, 20  # steps to time: below, there is no spread to see; above, the median moves no more
 GROWTH = 4  # from one batch size tried to the next
@@ -85,13 +85,6 @@ def time_phase(
         high,
         validation / validated_faces(size),
     )
-
-
-def describe(device: torch.device) -> str:
-    """A device in words."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"CPU ({platform.machine()}), {torch.get_num_threads()} threads"
 
 
 def _clock(work: Callable[[], object], device: torch.device) -> float:

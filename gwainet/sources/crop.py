@@ -1,9 +1,7 @@
 """From a photo's bytes to the crop and its low-resolution image; runs in worker processes, so it imports little."""
 
 import hashlib
-import struct
 import warnings
-import zlib
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from gwainet.images import Uint8, downscale
+from gwainet.images import DAMAGE, Uint8, downscale
 from gwainet.params import Crop
 from gwainet.sources.photo import Rejection
 from gwainet.sources.store import Store, open_store
@@ -23,18 +21,6 @@ from gwainet.workers import cores, ordered_map
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 _GREY_MODES = {"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
-# what Pillow's readers raise on damaged files
-_DAMAGE = (
-    OSError,
-    EOFError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    LookupError,
-    struct.error,
-    zlib.error,
-    ArithmeticError,
-)
 _CHUNK = 16  # photos sent to a process at a time: about 1 MB of crops comes back
 
 
@@ -77,7 +63,7 @@ def crop_photo(store: Store, file: str, box: Crop) -> Face | Rejection:
     """
     try:
         content = store.read(file)
-    except (*_DAMAGE, BadZipFile) as error:
+    except (*DAMAGE, BadZipFile) as error:
         return Rejection(file, "unreadable", _say(error))
     try:
         with warnings.catch_warnings():
@@ -99,7 +85,7 @@ def crop_photo(store: Store, file: str, box: Crop) -> Face | Rejection:
         return Rejection(file, "not an image", f"{len(content)} bytes that are no JPEG, PNG, WebP or BMP")
     except Image.DecompressionBombError as error:
         return Rejection(file, "too large", _say(error))
-    except _DAMAGE as error:
+    except DAMAGE as error:
         return Rejection(file, "unreadable", _say(error))
     if _is_grey(hr):
         return Rejection(file, "grey", "all channels are equal")

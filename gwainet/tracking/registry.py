@@ -195,12 +195,10 @@ def save(candidate: Candidate, folder: Path, model: Model) -> None:
     """Write the model's directory: code, weights as safetensors, signature, example, pinned requirements."""
     with tempfile.TemporaryDirectory() as temporary:
         package = Path(temporary) / "gwainet"
-        package.mkdir()
-        for name in SERVED:
-            if (PACKAGE / name).is_dir():
-                shutil.copytree(PACKAGE / name, package / name, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                shutil.copy2(PACKAGE / name, package / name)
+        for file in _served_files():
+            copy = package / file.relative_to(PACKAGE)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, copy)
         mlflow.pyfunc.save_model(
             folder,
             mlflow_model=model,
@@ -218,12 +216,14 @@ def save(candidate: Candidate, folder: Path, model: Model) -> None:
         shutil.rmtree(cache)
 
 
+def _served_files() -> list[Path]:
+    places = [PACKAGE / name for name in SERVED]
+    return sorted(file for place in places for file in (place.rglob("*.py") if place.is_dir() else [place]))
+
+
 def served_digest() -> str:
     """SHA-256 over the code that travels with a model."""
-    files = [
-        file for name in SERVED for file in ((PACKAGE / name).rglob("*.py") if name == "nets" else [PACKAGE / name])
-    ]
-    lines = [f"{file.relative_to(PACKAGE).as_posix()}\0{file_digest(file)}\n" for file in sorted(files)]
+    lines = [f"{file.relative_to(PACKAGE).as_posix()}\0{file_digest(file)}\n" for file in _served_files()]
     return hashlib.sha256("".join([*lines, file_digest(PREDICT)]).encode()).hexdigest()
 
 

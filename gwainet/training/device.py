@@ -30,7 +30,7 @@ def choose_device(runtime: Runtime) -> torch.device:
         )
     if runtime.device == "cuda" or (runtime.device == "auto" and available):
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        say(f"device: {torch.cuda.get_device_name(device)}")
+        say(f"device: {describe(device)}")
         return device
     torch.set_num_threads(runtime.threads or cores())
     if sys.platform.startswith("linux"):
@@ -38,8 +38,16 @@ def choose_device(runtime: Runtime) -> torch.device:
         if mallopt is not None:
             for name, value in _MALLOPT.items():
                 mallopt(name, value)
-    say(f"device: CPU, {torch.get_num_threads()} threads")
-    return torch.device("cpu")
+    device = torch.device("cpu")
+    say(f"device: {describe(device)}")
+    return device
+
+
+def describe(device: torch.device) -> str:
+    """A device in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU, {torch.get_num_threads()} threads"
 
 
 def device_facts(device: torch.device) -> dict[str, object]:

@@ -148,13 +148,9 @@ class AdversarialPhase:
         settings: TrainAdversarial,
         device: torch.device,
     ) -> None:
-        self.generator, self.critic, self.faces, self.device = (
-            _on(device, generator),
-            _on(device, critic),
-            faces,
-            device,
-        )
-        self.inet, self.settings = None if inet is None else _on(device, inet), settings
+        self.generator, self.critic = _on(device, generator), _on(device, critic)
+        self.inet = None if inet is None else _on(device, inet)
+        self.faces, self.settings, self.device = faces, settings, device
         flip, seed, size = settings.horizontal_flip, settings.seed, settings.batch_size
         self.batches = BatchSampler(faces, size, seed, "generator", flip)
         self.critic_batches = BatchSampler(faces, size, seed, "critic", flip)

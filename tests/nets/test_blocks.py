@@ -27,7 +27,7 @@ def test_same_padding_gives_the_ceiling_of_size_over_stride(size, kernel, stride
 @pytest.mark.parametrize("kernel", [3, 5])
 def test_stride_2_reads_the_pixels_that_tensorflow_reads(kernel):
     conv = SameConv2d(1, 1, kernel, stride=2)
-    torch.nn.init.zeros_(conv.bias)
+    torch.nn.init.zeros_(conv.get_parameter("bias"))
     torch.nn.init.zeros_(conv.weight)
     before = 0 if kernel == 3 else 1
     conv.weight.data[0, 0, before, before] = 1.0  # the tap that lies on input pixel (2 i, 2 j)
@@ -66,7 +66,8 @@ def test_a_residual_block_adds_conv_relu_conv():
 def test_upscaling_places_channels_in_torchs_order():
     up = Upscale2x(1)
     torch.nn.init.zeros_(up.conv.weight)
-    up.conv.bias.data = torch.tensor([-1.0, 1.0, 2.0, -3.0])  # a bias reaches the output with no activation between
+    # a bias reaches the output with no activation between
+    up.conv.get_parameter("bias").data = torch.tensor([-1.0, 1.0, 2.0, -3.0])
     out = up(torch.zeros(1, 1, 2, 2))
     assert torch.equal(out[0, 0, :2, :2], torch.tensor([[-1.0, 1.0], [2.0, -3.0]]))
 
@@ -91,7 +92,7 @@ def test_initial_weights_are_glorot_uniform_with_zero_biases_and_repeat_with_the
     initialise(first, torch.Generator().manual_seed(5))
     initialise(second, torch.Generator().manual_seed(5))
     assert torch.equal(first.weight, second.weight)
-    assert not first.bias.any()
+    assert not first.get_parameter("bias").any()
     bound = (6 / (16 * 9 + 32 * 9)) ** 0.5
     assert first.weight.abs().max().item() <= bound
     assert first.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.05)

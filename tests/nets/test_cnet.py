@@ -34,8 +34,8 @@ def test_images_of_a_batch_do_not_influence_each_other():
 def test_the_activation_leaks_by_0_2():
     cnet = Cnet(16, 16, features=1)
     for conv in cnet.convs:
-        torch.nn.init.zeros_(conv.weight)
-        torch.nn.init.constant_(conv.bias, -1.0)
+        torch.nn.init.zeros_(conv.get_parameter("weight"))
+        torch.nn.init.constant_(conv.get_parameter("bias"), -1.0)
     torch.nn.init.constant_(cnet.fc.weight, 1.0)
     torch.nn.init.zeros_(cnet.fc.bias)
     assert cnet(torch.zeros(1, 3, 16, 16)).item() == pytest.approx(-0.2 * cnet.fc.in_features, rel=1e-5)
@@ -47,7 +47,7 @@ def test_four_layers_of_stride_2_read_the_pixels_that_tensorflow_reads():
         torch.nn.init.zeros_(layer.weight)
         torch.nn.init.zeros_(layer.bias)
     for conv in cnet.convs:
-        conv.weight.data[0, 0, 1, 1] = 1.0  # the tap that lies on input pixel (2 i, 2 j)
+        conv.get_parameter("weight").data[0, 0, 1, 1] = 1.0  # the tap that lies on input pixel (2 i, 2 j)
     image = torch.rand(1, 3, 32, 32)
     for place, expected in enumerate(image[0, 0, ::16, ::16].flatten()):
         torch.nn.init.zeros_(cnet.fc.weight)

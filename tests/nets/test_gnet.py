@@ -30,7 +30,7 @@ def test_the_output_is_8_times_the_input(height, width):
 
 def test_srnet_has_four_groups_and_fuses_after_the_first_three():
     srnet = SRnet(4, 4)
-    assert [len(group) for group in srnet.groups] == [4, 4, 4, 4]
+    assert [len(list(group.children())) for group in srnet.groups] == [4, 4, 4, 4]
     assert len(srnet.fusions) == 3
 
 
@@ -48,9 +48,9 @@ def test_every_fusion_lets_its_guide_features_reach_the_output():
 def test_the_fusion_concatenates_super_resolution_features_first():
     srnet = SRnet(2, 1)
     for fusion in srnet.fusions:
-        torch.nn.init.zeros_(fusion.weight)
-        fusion.weight.data[:, :2, 1, 1] = torch.eye(2)  # the centre tap of the first half passes: the guide is ignored
-        torch.nn.init.zeros_(fusion.bias)
+        weight = torch.nn.init.zeros_(fusion.get_parameter("weight"))
+        weight.data[:, :2, 1, 1] = torch.eye(2)  # the centre tap of the first half passes: the guide is ignored
+        torch.nn.init.zeros_(fusion.get_parameter("bias"))
     unguided = SRnet(2, 1, guided=False)
     unguided.load_state_dict({k: v for k, v in srnet.state_dict().items() if not k.startswith("fusions")})
     low = torch.randn(1, 3, 4, 4)
@@ -81,7 +81,7 @@ def test_gfenet_gives_the_features_after_each_group_of_blocks():
 
 def test_the_output_is_not_clamped():
     srnet = SRnet(2, 1, guided=False)
-    torch.nn.init.constant_(srnet.conv_out.bias, 5.0)
+    torch.nn.init.constant_(srnet.conv_out.get_parameter("bias"), 5.0)
     assert srnet(torch.zeros(1, 3, 2, 2)).max() > 1
 
 

@@ -50,6 +50,7 @@ def test_gnet_sees_the_guide_that_wnets_flow_has_warped(sampler):
     generator = build_generator(SMALL.model_copy(update={"sampler": sampler}), MEANS, guided=True, seed=0)
     i_lr, (i_lru, i_gi) = torch.randn(1, 3, 3, 2), torch.randn(2, 1, 3, 24, 16)
     made = generator(i_lr, i_lru, i_gi)
+    assert generator.wnet is not None
     assert torch.equal(made.omega, generator.wnet(i_lru, i_gi))
     assert torch.equal(made.i_gw, warp(i_gi, made.omega, sampler))
     assert torch.equal(made.i_sr, generator.gnet(i_lr, made.i_gw))
@@ -70,6 +71,7 @@ def test_a_generator_with_zero_flow_leaves_the_guide_as_it_is():
     networks = SMALL.model_copy(update={"zero_flow": True})
     low, guide = pictures()
     made = build_generator(networks, MEANS, guided=True, seed=0).super_resolve(low, guide)
+    assert made.warped is not None
     assert np.abs(made.warped.astype(int) - guide).max() <= 1
 
 
@@ -101,7 +103,7 @@ def test_pictures_that_do_not_fit_are_refused(low, guide, message):
     generator = build_generator(SMALL, MEANS, guided=True, seed=0)
     pictures = [None if shape is None else np.zeros(shape, np.uint8) for shape in (low, guide)]
     with pytest.raises(ValueError, match=message):
-        generator.super_resolve(*pictures)
+        generator.super_resolve(*pictures)  # type: ignore[arg-type]
 
 
 def test_a_missing_a_damaged_a_foreign_and_a_wrong_file_each_say_what_is_wrong(tmp_path):

@@ -98,7 +98,7 @@ def test_wnet_has_the_papers_parameters_and_gives_two_channels_at_full_size():
 def test_the_low_resolution_picture_comes_first_and_the_guide_second():
     torch.manual_seed(0)
     wnet = Wnet(4, 1)
-    torch.nn.init.zeros_(wnet.encoder[0].weight[:, 3:].data)  # blind to the last three channels
+    torch.nn.init.zeros_(wnet.encoder[0].get_parameter("weight")[:, 3:].data)  # blind to the last three channels
     picture, other = torch.randn(2, 1, 3, 16, 16)
     assert torch.equal(wnet(picture, picture), wnet(picture, other))
     assert not torch.equal(wnet(picture, picture), wnet(other, picture))
@@ -116,6 +116,6 @@ def test_wnet_adds_its_first_features_to_what_its_blocks_make_of_them():
 def test_the_flow_has_no_bound():
     wnet = Wnet(4, 1)
     torch.nn.init.zeros_(wnet.conv_flow.weight)
-    wnet.conv_flow.bias.data = torch.tensor([5.0, -5.0])
+    wnet.conv_flow.get_parameter("bias").data = torch.tensor([5.0, -5.0])
     omega = wnet(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8))
     assert torch.equal(omega, torch.tensor([5.0, -5.0]).view(1, 2, 1, 1).expand(1, 2, 8, 8))

@@ -292,12 +292,12 @@ def test_the_toy_server_refuses_what_the_real_one_refuses(kubeflow, package):
         kubeflow_client = server._client
         with pytest.raises(Exception, match="unknown fields"):
             kubeflow_client.call_api("/apis/v2beta1/runs", "POST", body=body, response_type="V2beta1Run")
-    body = {
+    run = {
         "experiment_id": experiment,
         "pipeline_version_reference": {"pipeline_id": version.pipeline_id, "pipeline_version_id": version.version_id},
         "runtime_config": {"parameters": {"profle": "demo"}},
     }
     with pytest.raises(Exception, match="unknown \\['profle'\\]"):
         server._client.call_api(
-            "/apis/v2beta1/runs", "POST", body=json.loads(json.dumps(body)), response_type="V2beta1Run"
+            "/apis/v2beta1/runs", "POST", body=json.loads(json.dumps(run)), response_type="V2beta1Run"
         )

@@ -15,32 +15,30 @@ from pipeline.cron import check_cron
         "0 5/10 8-18/2 * * 0",
     ],
 )
-def test_an_expression_that_robfig_cron_reads_passes(expression):
+def test_an_expression_that_kubeflow_reads_passes(expression):
     assert check_cron(f"  {expression.replace(' ', '  ')} ") == expression
 
 
 @pytest.mark.parametrize(
-    ("expression", "wrong"),
+    "expression",
     [
-        ("60 0 3 * * *", "`60` is no second"),
-        ("0 -1 3 * * *", "`-1` is no minute"),
-        ("0 0 24 * * *", "`24` is no hour"),
-        ("0 0 3 0 * *", "`0` is no day of the month"),
-        ("0 0 3 * 13 *", "`13` is no month"),
-        ("0 0 3 * * 7", "`7` is no day of the week: 0 to 6 or sun to sat"),
-        ("0 0 3 * * fri-mon", "`fri-mon`"),
-        ("0 0 9-8 * * *", "`9-8`"),
-        ("0 0 3 * * mon,", "`` is no day of the week"),
-        ("0 */0 3 * * *", "`*/0`"),
-        ("0 /5 3 * * *", "`/5`"),
-        ("0 *5 3 * * *", "`*5`"),
-        ("0 0 3 L * *", "`L`"),
+        "60 0 3 * * *",
+        "0 -1 3 * * *",
+        "0 0 24 * * *",
+        "0 0 3 0 * *",
+        "0 0 3 * 13 *",
+        "0 0 3 * * 8",
+        "0 0 3 * * mon,",
+        "0 */0 3 * * *",
+        "0 /5 3 * * *",
+        "0 *5 3 * * *",
+        "0 0 3 * foo *",
     ],
 )
-def test_a_field_out_of_its_range_is_named(expression, wrong):
+def test_what_no_cron_reads_is_refused_with_the_fields_that_are_wanted(expression):
     with pytest.raises(ClusterError) as caught:
         check_cron(expression)
-    assert wrong in str(caught.value)
+    assert f"`{expression}` is no cron expression (second minute hour" in str(caught.value)
 
 
 def test_five_fields_are_told_to_put_the_second_first():

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console
 
-from gwainet.errors import ClusterError, LoginError
+from gwainet.errors import LoginError, PipelineError
 from pipeline.client import Run, Task, UnavailableError
 from pipeline.watching import check_success, follow, table
 
@@ -108,7 +108,7 @@ def test_a_refusal_is_not_an_outage():
 
 def test_success_is_silent_and_anything_else_names_the_stage_and_its_logs():
     check_success(run("SUCCEEDED"), STAGES, "http://page", "team-a")
-    with pytest.raises(ClusterError) as caught:
+    with pytest.raises(PipelineError) as caught:
         check_success(run("FAILED", fetch_faces="SUCCEEDED", train_psnr="FAILED"), STAGES, "http://page", "team-a")
     message = str(caught.value)
     assert "ended as FAILED" in message
@@ -116,5 +116,5 @@ def test_success_is_silent_and_anything_else_names_the_stage_and_its_logs():
     assert "fetch_faces" not in message
     assert "http://page" in message
     assert "kubectl -n team-a get pods -l pipeline/runid=r-1" in message
-    with pytest.raises(ClusterError, match="ended as CANCELED"):
+    with pytest.raises(PipelineError, match="ended as CANCELED"):
         check_success(run("CANCELED"), STAGES, "", "")

@@ -1,6 +1,7 @@
 """A pipeline of two stages, really compiled, with all that `diff` and `status` read."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from kfp import compiler, dsl, kubernetes
@@ -16,7 +17,7 @@ def train_psnr(params: str, faces: str, note: str) -> str:
     return params + faces + note
 
 
-def compile_toy(path: Path, params: dict[str, object], image: str = "", gpus: int = 1, timeout: int = 3600) -> Path:
+def compile_toy(path: Path, params: Mapping[str, object], image: str = "", gpus: int = 1, timeout: int = 3600) -> Path:
     """Compile it; named against the alphabet: train-psnr waits for fetch-faces."""
     text = json.dumps(params)
 

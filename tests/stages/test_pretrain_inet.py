@@ -1,12 +1,10 @@
 """Stage `pretrain_inet`: the identity encoder alone."""
 
 import pandas as pd
-import pytest
 import torch
-from PIL import Image
 
-from gwainet.nets.model import Metadata, build_inet, load_inet, read_weights
-from tests.training_params import Project, content, metrics
+from gwainet.nets.model import build_inet, load_inet, read_weights
+from tests.training_params import Project, check_outputs, metrics
 
 STAGE = "pretrain_inet"
 CPU = torch.device("cpu")
@@ -14,23 +12,12 @@ STEPS = 8  # 1 epoch of 15 faces in batches of 2
 
 
 def test_the_files_of_the_formats_are_written_and_the_weights_say_what_they_are(project: Project):
-    out = project.run(STAGE)
-    faces = project.faces
-    assert set(content(out)) == {"weights.safetensors", "metrics.json", "curves.csv", "validation.csv", "samples.png"}
+    out, faces = project.run(STAGE), project.faces
+    check_outputs(project, STAGE, out, kind="inet", steps=STEPS, losses={"pair"}, validated={"auc"}, pictures=2)
+    assert metrics(out)["kept_step"] == STEPS
     inet = load_inet(out / "weights.safetensors", CPU)
     assert inet(torch.zeros(1, 3, faces.height, faces.width)).shape == (1, 8)
     assert not any(parameter.requires_grad for parameter in inet.parameters())
-    expected = Metadata("inet", project.params(STAGE).networks, faces.means, faces.height, faces.width)
-    assert read_weights(out / "weights.safetensors", "inet")[1] == expected
-    assert metrics(out).keys() == {"auc", "steps", "kept_step"}
-    assert metrics(out)["steps"] == metrics(out)["kept_step"] == STEPS
-    curves, validations = pd.read_csv(out / "curves.csv"), pd.read_csv(out / "validation.csv")
-    assert list(curves.columns) == ["step", "pair"]
-    assert curves["step"].tolist() == list(range(1, STEPS + 1))
-    assert validations["step"].tolist() == [0, 4, STEPS]
-    assert validations["auc"].iloc[-1] == pytest.approx(metrics(out)["auc"])
-    with Image.open(out / "samples.png") as picture:
-        assert picture.width > 2 * faces.width
 
 
 def test_training_changes_every_layer(project: Project):

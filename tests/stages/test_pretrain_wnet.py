@@ -1,12 +1,10 @@
 """Stage `pretrain_wnet`: the warper alone."""
 
 import pandas as pd
-import pytest
 import torch
-from PIL import Image
 
-from gwainet.nets.model import Metadata, build_wnet, load_into, read_weights
-from tests.training_params import Project, content, metrics
+from gwainet.nets.model import build_wnet, load_into, read_weights
+from tests.training_params import Project, check_outputs, metrics
 
 STAGE = "pretrain_wnet"
 CPU = torch.device("cpu")
@@ -14,22 +12,12 @@ STEPS = 8  # 1 epoch of 15 faces in batches of 2
 
 
 def test_the_files_of_the_formats_are_written_and_the_weights_say_what_they_are(project: Project):
-    out = project.run(STAGE)
-    faces = project.faces
-    assert set(content(out)) == {"weights.safetensors", "metrics.json", "curves.csv", "validation.csv", "samples.png"}
-    wnet = build_wnet(project.params(STAGE).networks, seed=1)
-    load_into(wnet, read_weights(out / "weights.safetensors", "wnet")[0], out)
-    expected = Metadata("wnet", project.params(STAGE).networks, faces.means, faces.height, faces.width)
-    assert read_weights(out / "weights.safetensors", "wnet")[1] == expected
-    assert metrics(out).keys() == {"psnr_warped", "psnr_guide", "steps", "kept_step"}
-    assert metrics(out)["steps"] == metrics(out)["kept_step"] == STEPS
-    curves, validations = pd.read_csv(out / "curves.csv"), pd.read_csv(out / "validation.csv")
-    assert list(curves.columns) == ["step", "warp"]
-    assert curves["step"].tolist() == list(range(1, STEPS + 1))
-    assert validations["step"].tolist() == [0, 4, STEPS]
-    assert validations["psnr_warped"].iloc[-1] == pytest.approx(metrics(out)["psnr_warped"])
-    with Image.open(out / "samples.png") as picture:
-        assert picture.width > 2 * faces.width
+    out, validated = project.run(STAGE), {"psnr_warped", "psnr_guide"}
+    check_outputs(project, STAGE, out, kind="wnet", steps=STEPS, losses={"warp"}, validated=validated, pictures=2)
+    assert metrics(out)["kept_step"] == STEPS
+    load_into(
+        build_wnet(project.params(STAGE).networks, seed=1), read_weights(out / "weights.safetensors", "wnet")[0], out
+    )
 
 
 def test_training_changes_every_layer(project: Project):

@@ -3,11 +3,10 @@
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
 
 from gwainet.errors import CheckpointError
-from gwainet.nets.model import Metadata, build_generator, build_wnet, load_generator, read_weights
-from tests.training_params import Project, content, metrics
+from gwainet.nets.model import build_generator, build_wnet, load_generator, read_weights
+from tests.training_params import Project, check_outputs, metrics
 
 STAGE = "train_psnr"
 CPU = torch.device("cpu")
@@ -24,23 +23,22 @@ def warped(project: Project) -> Project:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_files_of_the_formats_are_written_and_the_weights_say_what_they_are(warped: Project, variant):
-    out = warped.run(STAGE, variant)
-    faces, guided = warped.faces, variant == "guided"
-    assert set(content(out)) == {"weights.safetensors", "metrics.json", "curves.csv", "validation.csv", "samples.png"}
-    networks = warped.params(STAGE).networks
-    expected = Metadata("generator", networks, faces.means, faces.height, faces.width, guided)
-    assert read_weights(out / "weights.safetensors", "generator")[1] == expected
+    out, faces, guided = warped.run(STAGE, variant), warped.faces, variant == "guided"
+    validated, pictures = {"psnr"}, 5 if guided else 3
+    check_outputs(
+        warped,
+        STAGE,
+        out,
+        kind="generator",
+        steps=STEPS,
+        losses={"content"},
+        validated=validated,
+        pictures=pictures,
+        guided=guided,
+    )
     generator = load_generator(out / "weights.safetensors", CPU)
     rows = faces.targets("test")[:1]
     assert generator.super_resolve(faces.lr[rows], faces.hr[rows]).sr.shape == (1, faces.height, faces.width, 3)
-    assert metrics(out).keys() == {"psnr", "steps", "kept_step"}
-    curves, validations = pd.read_csv(out / "curves.csv"), pd.read_csv(out / "validation.csv")
-    assert list(curves.columns) == ["step", "content"]
-    assert curves["step"].tolist() == list(range(1, STEPS + 1))
-    assert list(validations.columns) == ["step", "psnr"]
-    assert validations["step"].tolist() == [0, 4, STEPS]
-    with Image.open(out / "samples.png") as picture:
-        assert picture.width > (5 if guided else 3) * faces.width
 
 
 def test_the_guided_variant_starts_from_the_pretrained_warper(warped: Project):

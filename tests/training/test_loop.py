@@ -28,8 +28,8 @@ class Quadratic:
     def __init__(self, peak=10**9, die_at=None, nan_at=None):
         self.model = torch.nn.Linear(1, 1, bias=False)
         torch.nn.init.zeros_(self.model.weight)
-        self.modules = {"model": self.model}
-        self.optimisers = {"model": torch.optim.Adam(self.model.parameters(), lr=0.1)}
+        self.modules: dict[str, torch.nn.Module] = {"model": self.model}
+        self.optimisers: dict[str, torch.optim.Optimizer] = {"model": torch.optim.Adam(self.model.parameters(), lr=0.1)}
         self.peak, self.die_at, self.nan_at, self.steps = peak, die_at, nan_at, []
         self.weights = {0: 0.0}
 

@@ -101,7 +101,12 @@ def test_a_step_makes_five_critic_updates_on_fresh_batches_and_one_of_the_genera
     phase = adversarial(faces, batch_size=2)
     seen = []
     original = phase.critic_batches.batch
-    phase.critic_batches.batch = lambda step, device: seen.append(step) or original(step, device)
+
+    def watched(step, device):
+        seen.append(step)
+        return original(step, device)
+
+    phase.critic_batches.batch = watched
     phase.step(0)
     phase.step(1)
     assert seen == list(range(10))
@@ -200,7 +205,11 @@ def test_the_auc_is_one_for_a_perfect_and_zero_for_an_inverted_judge(faces):
     phase = IdentityPhase(inet, head, faces, PretrainInet(), CPU)
     identity = torch.from_numpy(faces.identity)
     for sign in (1.0, -1.0):
-        phase._logits = lambda a, b, sign=sign: sign * (identity[a] == identity[b]).float()
+
+        def same(a, b, sign=sign):
+            return sign * (identity[a] == identity[b]).float()
+
+        phase._logits = same
         assert phase.validate()["auc"] == (1.0 if sign > 0 else 0.0)
 
 
