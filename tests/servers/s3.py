@@ -3,13 +3,13 @@
 import json
 import socket
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
-import requests
 from moto.server import ThreadedMotoServer
 
 from tests.servers.radosgw import S3Server
@@ -29,8 +29,8 @@ def moto() -> Iterator[S3Server]:
 
 def reset(server: S3Server) -> None:
     """Forget all buckets, and every login is good again."""
-    requests.post(f"{server.endpoint}/moto-api/reset", timeout=10)
-    requests.post(f"{server.endpoint}/moto-api/reset-auth", data=b"1000000000", timeout=10)
+    _order(server, "reset")
+    _order(server, "reset-auth", b"1000000000")
 
 
 def restrict(server: S3Server, *actions: str) -> tuple[str, str]:
@@ -42,8 +42,13 @@ def restrict(server: S3Server, *actions: str) -> tuple[str, str]:
         policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
         iam.put_user_policy(UserName="someone", PolicyName="some", PolicyDocument=policy)
     key: dict[str, Any] = iam.create_access_key(UserName="someone")["AccessKey"]
-    requests.post(f"{server.endpoint}/moto-api/reset-auth", data=b"0", timeout=10)
+    _order(server, "reset-auth", b"0")
     return key["AccessKeyId"], key["SecretAccessKey"]
+
+
+def _order(server: S3Server, what: str, value: bytes = b"") -> None:
+    with urllib.request.urlopen(f"{server.endpoint}/moto-api/{what}", value, timeout=10):
+        pass
 
 
 class BreakingProxy:
