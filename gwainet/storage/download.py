@@ -66,7 +66,7 @@ def _check_space(needed: int, folder: Path, url: str) -> None:
 
 
 def _megabytes(count: int) -> int:
-    return count // _MEGABYTE
+    return -(-count // _MEGABYTE)
 
 
 class _Download:

@@ -47,8 +47,10 @@ def restrict(server: S3Server, *actions: str) -> tuple[str, str]:
 
 
 def _order(server: S3Server, what: str, value: bytes = b"") -> None:
-    with urllib.request.urlopen(f"{server.endpoint}/moto-api/{what}", value, timeout=10):
-        pass
+    headers = {"Content-Type": "application/octet-stream"}
+    urllib.request.urlopen(
+        urllib.request.Request(f"{server.endpoint}/moto-api/{what}", value, headers), timeout=10
+    ).close()
 
 
 class BreakingProxy:

@@ -77,7 +77,7 @@ def test_bytes_that_are_not_the_objects_are_noticed_by_the_tag_of_its_parts(stor
 def test_its_refusals_are_told_in_words(store, monkeypatch):
     with pytest.raises(StorageError, match="there is no such bucket"):
         look("s3://nobody-made-this", ["set.zip"])
-    with pytest.raises(StorageError, match="holds no set.zip"):
+    with pytest.raises(StorageError, match=r"holds no set\.zip"):
         look(f"s3://{store.bucket}", ["set.zip"])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     with pytest.raises(StorageError, match="refuses the credentials"):
