@@ -52,13 +52,15 @@ def main(
     """Train as one of several processes. To be started by torchrun."""
     if sys.platform == "linux":  # never train on alone, beside the stage's next attempt, when torchrun is killed
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    signal.signal(signal.SIGTERM, _interrupt)
+    # the first process closes its run when it is stopped. The others have nothing to close, and may just then wait for
+    # it in a collective operation, where Python would not run a handler: they end at once
+    signal.signal(signal.SIGTERM, _interrupt if distributed.is_first() else signal.SIG_DFL)
+    signal.signal(signal.SIGINT, _interrupt if distributed.is_first() else signal.SIG_DFL)
     console.quiet = not distributed.is_first()
     try:
         work(file)
     except KeyboardInterrupt:
-        # the others may wait for this process in a collective operation that nothing interrupts: go at once
-        os._exit(130)
+        os._exit(130)  # without waiting for threads of the group, whose other members are gone
     except GwainetError as error:
         if messages is None:
             console.quiet = False

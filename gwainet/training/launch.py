@@ -100,7 +100,9 @@ def launch(request: Request, count: int) -> str:
             logs_specs=DefaultLogsSpecs(log_dir=str(logs)),
         )
         say(f"{request.stage}: {count} processes train together")
-        logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # what matters is raised, in one message
+        for name in logging.root.manager.loggerDict:
+            if name.startswith("torch.distributed.elastic"):  # what matters is raised, in one message
+                logging.getLogger(name).setLevel(logging.CRITICAL)
         before = {number: signal.getsignal(number) for number in _handled()}
         stopped: signal.Signals | None = None
         try:
