@@ -140,7 +140,7 @@ def difference(estimate: Estimate, metric: str, axis: Axis | None = None) -> Fig
 
 
 def outcome(estimate: Estimate, identities: int) -> Outcome:
-    """What a 95 % interval over people decides of a difference; an interval that holds 0 decides nothing."""
+    """What a 95 % interval over people decides of a difference (docs/paper.md, M8)."""
     if identities < SMALLEST_GROUP:
         return "too few people"
     if estimate.low > 0:
@@ -176,11 +176,11 @@ def gains_of(table: pd.DataFrame, split: Split) -> pd.Series:
 
 
 def choose_examples(gains: pd.Series) -> dict[str, list[int]]:
-    """Rows of the faces with the largest, the middle and the least gains, the larger gain first."""
+    """Rows of the faces with the largest gains, the middle and, the worst first, the least."""
     order = gains.sort_values(ascending=False, kind="stable").index.tolist()
     count = min(FACES, max(1, len(order) // 3))
     middle = (len(order) - count) // 2
-    return {"best": order[:count], "median": order[middle : middle + count], "worst": order[-count:]}
+    return {"best": order[:count], "median": order[middle : middle + count], "worst": order[::-1][:count]}
 
 
 def edges_of(values: npt.ArrayLike) -> list[float]:

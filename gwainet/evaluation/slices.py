@@ -9,7 +9,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Groups = npt.NDArray[np.object_]
 
-SMALLEST_GROUP = 10  # people: with fewer, a 95 % bootstrap interval misses the truth in more than 12 cases of 100
+SMALLEST_GROUP = 10  # people: a 95 % interval over fewer misses the truth too often (docs/paper.md, M8)
 THIRDS = ("low", "middle", "high")
 TONES = {"dark": -30.0, "brown": 10.0, "tan": 28.0, "intermediate": 41.0, "light": 55.0, "very_light": np.inf}  # up to
 UNDEFINED = "undefined"

@@ -1,4 +1,4 @@
-"""Stage `benchmark`: every system on the same held-out faces, with every metric (docs/paper.md, M1 to M7).
+"""Stage `benchmark`: every system on the same held-out faces, with every metric (docs/paper.md, M1 to M8).
 
 Writes, each the same bytes for the same weights, faces and params on one kind of device:
 

@@ -24,6 +24,7 @@ from gwainet.evaluation.page import (
     verdict,
 )
 from gwainet.evaluation.report import BenchmarkReport, Estimate, ModelReport, make_report
+from gwainet.evaluation.show import ERROR_SCALE, error_picture
 from gwainet.evaluation.slices import SMALLEST_GROUP
 from gwainet.evaluation.systems import MODELS, SYSTEMS
 from gwainet.params import Params, check_params
@@ -133,13 +134,13 @@ def test_a_signed_number_reads_back(value, digits):
 # ---------------------------------------------------------------- faces and bins
 
 
-def test_faces_are_the_largest_the_middle_and_the_least_gains_largest_first():
+def test_faces_are_the_largest_gains_the_middle_and_the_least_worst_first():
     gains = pd.Series(np.random.default_rng(0).permutation(41) / 10, index=np.arange(100, 141))
     chosen = choose_examples(gains)
     ranked = {kind: gains[rows].to_numpy().tolist() for kind, rows in chosen.items()}
     assert ranked["best"] == [place / 10 for place in range(40, 30, -1)]
     assert ranked["median"] == [place / 10 for place in range(25, 15, -1)]
-    assert ranked["worst"] == [place / 10 for place in range(9, -1, -1)]
+    assert ranked["worst"] == [place / 10 for place in range(10)]
 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=80))
@@ -157,6 +158,16 @@ def test_bins_hold_every_gain_and_0_parts_those_that_lose(values):
     assert edges[0] <= min(values) <= max(values) <= edges[-1]
     assert np.histogram(values, edges)[0].sum() == len(values)
     assert 0 in edges or edges[0] > 0 or edges[-1] < 0
+
+
+def test_an_error_of_one_level_is_seen_and_large_ones_are_white():
+    truth = np.full((2, 3, 3), 100, np.uint8)
+    answer = truth.copy()
+    answer[0, 1] = (103, 97, 100)  # 3, 3 and 0 off: 2 in the mean
+    answer[1, 2] = 255
+    wanted = np.zeros((2, 3), np.uint8)
+    wanted[0, 1], wanted[1, 2] = 2 * ERROR_SCALE, 255
+    assert (error_picture(answer, truth) == wanted[..., None]).all()
 
 
 # ---------------------------------------------------------------- the page
