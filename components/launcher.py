@@ -143,19 +143,29 @@ def follow(jobs: TrainJobs, name: str, task: str) -> None:
     """
     logs = f"kubectl -n {jobs.namespace} logs -f -l jobset.sigs.k8s.io/jobset-name={name} --prefix"
     say(f"{task}: TrainJob {name}; what its pods say: {logs}")
-    shown = ""
+    shown = words = ""
     while True:
         if (job := jobs.get(name)) is None:
             raise PipelineError(f"the TrainJob `{name}` was deleted by somebody else before it ended")
         held = conditions(job)
         if "Failed" in held:
-            raise PipelineError(f"the TrainJob `{name}` failed ({held['Failed']})\n{jobs.last_words(name)}")
+            words = _words(jobs, name, words)
+            raise PipelineError(f"the TrainJob `{name}` failed ({held['Failed']})\n{words or 'no pod of it is left'}")
         if (state := _state(job, held)) != shown:
             say(f"{task}: {state}")
             shown = state
         if "Complete" in held:
             return
+        words = _words(jobs, name, words)
         time.sleep(jobs.pause)
+
+
+def _words(jobs: TrainJobs, name: str, before: str) -> str:
+    """A job's last words, or those it had before: Kubernetes removes the pods of a job that failed too often."""
+    try:
+        return jobs.last_words(name) or before
+    except ClusterError as error:
+        return before or f"its pods' logs are lost: {error}"
 
 
 def _state(job: Job, held: Mapping[str, str]) -> str:

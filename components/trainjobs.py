@@ -21,7 +21,7 @@ from gwainet.progress import say
 GROUP, VERSION, PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
 API_VERSION, KIND = f"{GROUP}/{VERSION}", "TrainJob"
 CONTAINER = "node"  # of Trainer's runtimes for torch
-LOG_LINES = 30
+LOG_LINES = 80  # torchrun writes some forty of its own below those of the process that failed
 
 _TIMEOUT = (10, 60)  # seconds: to connect, to answer
 _DOCS = "docs/kubeflow.md, More than one GPU"
@@ -165,30 +165,25 @@ class TrainJobs:
             time.sleep(self.pause)
 
     def last_words(self, name: str) -> str:
-        """The last lines that the pods of a job wrote, those that failed first; a log that is lost is said to be."""
-        try:
-            listed = self._call(
-                f"list the pods of the TrainJob `{name}`",
-                self._core.list_namespaced_pod,
-                self.namespace,
-                label_selector=f"jobset.sigs.k8s.io/jobset-name={name}",
+        """The last lines that the pods of a job wrote, those that failed first; empty if there is no pod.
+
+        Asked once, without patience: a log is no reason to wait.
+        """
+        listed = self._ask(
+            f"list the pods of the TrainJob `{name}`",
+            self._core.list_namespaced_pod,
+            self.namespace,
+            label_selector=f"jobset.sigs.k8s.io/jobset-name={name}",
+        )
+        pods = [pod.metadata.name for pod in sorted(listed.items, key=_failed_first)[:2]]
+        read = self._core.read_namespaced_pod_log
+        logs = {
+            pod: self._ask(
+                f"read the log of the pod `{pod}`", read, pod, self.namespace, container=CONTAINER, tail_lines=LOG_LINES
             )
-            pods = sorted(listed.items, key=lambda pod: (pod.status.phase != "Failed", pod.metadata.name))
-            read = self._core.read_namespaced_pod_log
-            logs = {
-                pod.metadata.name: self._call(
-                    f"read the log of the pod `{pod.metadata.name}`",
-                    read,
-                    pod.metadata.name,
-                    self.namespace,
-                    container=CONTAINER,
-                    tail_lines=LOG_LINES,
-                )
-                for pod in pods[:2]
-            }
-        except ClusterError as error:
-            return f"its pods' logs are lost: {error}"
-        return "\n".join(f"last lines of {pod}:\n{log.strip()}" for pod, log in logs.items()) or "no pod of it is left"
+            for pod in pods
+        }
+        return "\n".join(f"last lines of {pod}:\n{log.strip()}" for pod, log in logs.items())
 
     def owners(self, pod: str) -> list[dict[str, Any]]:
         """References to whom a pod belongs (the workflow of a run), for what shall go when they go."""
@@ -244,6 +239,10 @@ class TrainJobs:
             return UnavailableError(f"{start} failed ({status}: {said})")
         hint = ". Kubeflow Trainer 2.2 or newer is needed" if "unknown field" in said else ""
         return ClusterError(f"{start} refused it ({status}: {said}){hint}")
+
+
+def _failed_first(pod: Any) -> tuple[bool, str]:  # noqa: ANN401 - generated, without types
+    return pod.status.phase != "Failed", pod.metadata.name
 
 
 def _status(body: str | None) -> Mapping[str, Any]:

@@ -35,8 +35,8 @@ def processes(name: str, params: Params, cluster: ClusterSettings) -> int:
     batch, count = getattr(params, name).batch_size, each * settings.nodes
     if batch % count:
         raise ParamsError(
-            f"{count} processes cannot share {name}.batch_size = {batch} equally: choose stages.{name}.gpus = "
-            f"{settings.gpus} and nodes = {settings.nodes} of the cluster's settings so that their product divides it"
+            f"{count} processes ({each} on each of {settings.nodes} nodes) cannot share {name}.batch_size = {batch} "
+            f"equally: choose stages.{name}.gpus and nodes of the cluster's settings so that their product divides it"
         )
     return each
 

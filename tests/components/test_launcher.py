@@ -122,7 +122,12 @@ def test_the_output_comes_back_whole_and_nothing_is_left(kubernetes, tmp_path):
 
 def test_the_job_is_this_runs_with_its_variables_and_no_password(kubernetes, tmp_path):
     made: list[dict[str, Any]] = []
-    kubernetes.on_create = lambda job: (made.append(json.loads(json.dumps(job))), train(job))[0]
+
+    def keep(job: dict[str, Any]) -> None:
+        made.append(json.loads(json.dumps(job)))
+        train(job)
+
+    kubernetes.on_create = keep
     execute(kubernetes, tmp_path / "pod")
     (job,) = made
     assert job["metadata"]["name"] == NAME
@@ -160,6 +165,34 @@ def test_a_failed_job_is_told_with_its_conditions_and_last_lines_and_removed(kub
     assert "ParamsError: 3 processes cannot share a batch" in str(caught.value)
     assert not kubernetes.jobs
     assert not (tmp_path / "pod" / "artifacts" / "out").exists()
+
+
+class Tidy(Kubernetes):
+    """Removes the pods of a job that failed, as Kubernetes does where their policy is to restart (JobSet's default)."""
+
+    def condition(self) -> str:
+        condition = super().condition()
+        if condition == "Failed":
+            self.logs.clear()
+        return condition
+
+
+def test_a_failed_jobs_last_words_are_those_of_before_its_pods_were_removed(tmp_path):
+    with serve(Tidy(play=["", "Failed"], logs={f"{NAME}-node-0-0-a": "CheckpointError: torn"})) as kubernetes:
+        with pytest.raises(
+            PipelineError, match=r"failed \(Tried: it is Failed\)\nlast lines of .*\nCheckpointError: torn"
+        ):
+            execute(kubernetes, tmp_path / "pod")
+        kubernetes.looks = 1
+        with pytest.raises(PipelineError, match="no pod of it is left"):
+            execute(kubernetes, tmp_path / "pod")
+
+
+def test_logs_that_may_not_be_read_do_not_hide_the_failure(kubernetes, tmp_path):
+    kubernetes.role = documented_role() - {("", "pods", "list")}
+    kubernetes.play = ["Failed"]
+    with pytest.raises(PipelineError, match=r"it is Failed\)\nits pods' logs are lost: could not list the pods"):
+        execute(kubernetes, tmp_path / "pod")
 
 
 def test_a_job_that_somebody_else_deletes_is_told(kubernetes, tmp_path):

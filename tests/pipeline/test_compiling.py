@@ -239,8 +239,9 @@ def test_several_gpus_of_a_pod_come_with_the_shared_memory_that_nccl_needs(name,
     pipeline = compiled(tmp_path, profile(name), with_trainings(gpus=4))
     for task, container in pipeline.executors.items():
         trains = task.split("@")[0] in TRAININGS
-        accelerator = container["resources"]["accelerator"] if trains or task == "benchmark" else {}
-        assert accelerator.get("resourceCount", "0") == ("4" if trains else "1" if task == "benchmark" else "0")
+        resources = container["resources"]
+        gpus = resources["accelerator"]["resourceCount"] if "accelerator" in resources else "0"
+        assert gpus == ("4" if trains else "1" if task == "benchmark" else "0")
         shared = [(m.mount_path, m.medium, m.size_limit) for m in pipeline.kubernetes[task].empty_dir_mounts]
         assert shared == ([("/dev/shm", "Memory", "4Gi")] if trains else [])
         assert "trainjob" not in pipeline.tasks[task].inputs.parameters
@@ -271,26 +272,21 @@ def test_a_pod_that_waits_for_a_job_on_several_nodes_asks_for_no_gpu(name, tmp_p
         assert (mount.mount_path, mount.sub_path) == ("/gwainet/.gwainet", "team")
         job = json.loads(constant(pipeline.tasks[task], "trainjob"))
         assert job == json.loads(manifest(stage, params, cluster, "/gwainet/.gwainet"))
-
-
-def test_a_job_is_the_same_in_every_run_so_that_the_cache_holds(tmp_path):
-    cluster = with_trainings(gpus=2, nodes=2)
-    first, second = (
-        constant(compiled(tmp_path, profile("celeba"), cluster).tasks["train_psnr@guided"], "trainjob")
-        for _ in range(2)
-    )
-    assert first == second
-    assert "metadata" not in json.loads(first)
+        assert "metadata" not in job, "what differs from run to run would defeat Kubeflow's cache"
 
 
 @pytest.mark.parametrize(
     ("settings", "overrides", "message"),
     [
-        ({"gpus": 3}, (), r"3 processes cannot share pretrain_inet\.batch_size = 8 equally"),
-        ({"gpus": 4, "nodes": 2}, (), r"8 processes cannot share pretrain_wnet\.batch_size = 4"),
-        ({"gpus": 0, "nodes": 3}, (), r"3 processes cannot share"),
+        ({"gpus": 3}, (), r"3 processes \(3 on each of 1 nodes\) cannot share pretrain_inet\.batch_size = 8"),
+        (
+            {"gpus": 4, "nodes": 2},
+            (),
+            r"8 processes \(4 on each of 2 nodes\) cannot share pretrain_wnet\.batch_size = 4",
+        ),
+        ({"gpus": 0, "nodes": 3}, (), r"3 processes .* cannot share"),
         ({"gpus": 4}, ("runtime.processes=2",), r"runtime\.processes = 2, but stages\.pretrain_inet\.gpus = 4"),
-        ({"gpus": 0}, ("runtime.processes=3",), r"3 processes cannot share"),
+        ({"gpus": 0}, ("runtime.processes=3",), r"3 processes .* cannot share"),
     ],
 )
 def test_processes_that_cannot_share_a_batch_are_refused_before_anything_is_written(

@@ -64,7 +64,7 @@ def test_every_node_gets_what_the_stage_asks_for():
 
 
 def test_pods_mount_checkpoints_where_the_component_does_and_have_shared_memory():
-    spec = pod_of(job(cluster(stage={"gpus": 4}, volumes={"work": {"claim": "shared", "sub_path": "team"}}))).spec
+    spec = pod_of(job(cluster(stage={"gpus": 2}, volumes={"work": {"claim": "shared", "sub_path": "team"}}))).spec
     (container,) = spec.containers
     assert container.name == "node"
     assert {mount.name: (mount.mount_path, mount.sub_path) for mount in container.volume_mounts} == {
@@ -73,7 +73,7 @@ def test_pods_mount_checkpoints_where_the_component_does_and_have_shared_memory(
     }
     work, shm = spec.volumes
     assert work.persistent_volume_claim.claim_name == "shared"
-    assert shm.empty_dir.to_dict() == {"medium": "Memory", "sizeLimit": "4Gi"}
+    assert shm.empty_dir.to_dict() == {"medium": "Memory", "sizeLimit": "2Gi"}
 
 
 def test_pods_go_to_the_nodes_of_gpus_and_of_the_stage_and_pull_with_the_secrets():
