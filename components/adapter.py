@@ -52,6 +52,7 @@ def run(
     metrics: Metrics,
     page: Artifact,
     variant: str | None = None,
+    trainjob: str = "",
     **inputs: Artifact | None,
 ) -> None:
     """Run a stage on artifacts.
@@ -65,6 +66,7 @@ def run(
         metrics: gets the stage's numbers.
         page: becomes a page with its pictures and tables.
         variant: of a stage that has some.
+        trainjob: the job that trains on several nodes (`pipeline.trainjob`); empty: this process does.
         inputs: argument of the stage -> artifact, or `<argument>_<variant>` where the stage reads several variants'
             outputs; None for one that the variant does not read.
 
@@ -84,7 +86,12 @@ def run(
         if "source" in paths:
             paths["source"] = stage.paths(settings.profile, variant, Path(root))["source"]
         paths["out"] = _absolute(out)
-        where = stage.execute(settings, variant, paths, Path(root))
+        if trainjob:
+            from components import launcher  # heavy
+
+            where = launcher.execute(stage, trainjob, settings, variant, paths, Path(root))
+        else:
+            where = stage.execute(settings, variant, paths, Path(root))
     title = f"{name}@{variant}" if variant else name
     show(name, f"{title}, profile {settings.profile}", where, metrics, page, _absolute(out))
     out.metadata["mlflow"] = where
