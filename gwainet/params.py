@@ -260,7 +260,7 @@ class TrainAdversarial(GuidedTraining):
 
 
 class Benchmark(Section):
-    """How models are compared (docs/paper.md, M1 to M6)."""
+    """How models are compared (docs/paper.md, M1 to M8)."""
 
     splits: tuple[Literal["validation", "test"], ...] = Field(("validation", "test"), min_length=1, strict=False)
     max_faces: Positive | None = Field(None, description="at most so many faces of a split; null: all")
@@ -288,6 +288,11 @@ class Runtime(Section):
     device: Device = Field("auto", description="auto: a GPU if there is one")
     threads: NotNegative = Field(0, description="of one operation on the CPU; 0: all cores")
     workers: NotNegative = Field(0, description="processes that prepare photos; 0: all cores")
+    processes: Positive | Literal["auto"] = Field(
+        "auto",
+        description="that train one model together and share each batch; auto: one for each GPU, as far as they divide "
+        "the batch",
+    )
     checkpoint_seconds: PositiveFloat = Field(60.0, description="between checkpoints of a training")
 
 
