@@ -65,7 +65,7 @@ def test_processes_that_share_a_node_have_shared_memory(tmp_path, settings, size
         (IMAGE + "stages: {train_psnr: {tolerations: [{keys: a}]}}", "`stages.train_psnr.tolerations.0.keys`"),
         (IMAGE + "stages: {train_psnr: {memory: 8 GB}}", "stages.train_psnr.memory = '8 GB'"),
         (IMAGE + "stages: {train_psnr: {hours: 0}}", "stages.train_psnr.hours"),
-        (IMAGE + "volumes: {source: {path: /data}}", "`volumes.source.path`; known here: claim, sub_path, version"),
+        (IMAGE + "volumes: {source: {path: /data}}", "`volumes.source.path`; known here: claim, s3, sub_path, version"),
         (IMAGE + "mlflow: {uri: http://mlflow}", "unknown param `mlflow.uri`; known here: secret, variables"),
         (IMAGE + "mlflow: {variables: [MLFLOW_TRACKING_TOKEN]}", "MLFLOW_TRACKING_URI must be among them"),
         (IMAGE + "secrets: [{secret: s3, password: hunter2}]", "`secrets.0.password`"),
