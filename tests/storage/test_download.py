@@ -151,7 +151,9 @@ def test_where_the_tag_is_no_digest_a_stored_checksum_counts_and_without_one_the
 
 def test_a_full_disk_is_told_before_anything_is_fetched(s3, tmp_path):
     remote = Remote("photos/huge.zip", "huge.zip", 10**18, '"x"')
-    with pytest.raises(StorageError, match=r"1,000,000,000,000 MB are to be fetched, and the disk of .* MB free: make room"):
+    with pytest.raises(
+        StorageError, match=r"1,000,000,000,000 MB are to be fetched, and the disk of .* MB free: make room"
+    ):
         fetch(open_bucket(URL), [remote], tmp_path)
     assert list(tmp_path.iterdir()) == []
 
