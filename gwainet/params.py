@@ -36,8 +36,8 @@ def check_s3(url: str, name: str = "") -> str:
         ParamsError: it is none, and `name` says whose value it is; ValueError without a name.
     """
     match = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(/[^?#\\\x00-\x1f]*)?", url)
-    prefix = (match[2] or "").strip("/") if match else ""
-    if match and not any(part in ("", ".", "..") for part in prefix.split("/") if prefix):
+    prefix = (match[2] or "").removeprefix("/").removesuffix("/") if match else ""
+    if match and not (prefix and any(part in ("", ".", "..") for part in prefix.split("/"))):
         return f"s3://{match[1]}/{prefix}" if prefix else f"s3://{match[1]}"
     problem = "must be s3://bucket/prefix without a login, `..` or `?`; credentials stand in the environment or ~/.aws"
     raise ParamsError(f"{name} {problem}") if name else ValueError(problem)
@@ -260,7 +260,7 @@ class TrainAdversarial(GuidedTraining):
 
 
 class Benchmark(Section):
-    """How models are compared (docs/paper.md, M1 to M6)."""
+    """How models are compared (docs/paper.md, M1 to M8)."""
 
     splits: tuple[Literal["validation", "test"], ...] = Field(("validation", "test"), min_length=1, strict=False)
     max_faces: Positive | None = Field(None, description="at most so many faces of a split; null: all")

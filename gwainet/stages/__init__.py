@@ -102,7 +102,8 @@ class Stage:
             arguments["work"] = store / ".gwainet"
         function = self.function()
         if os.environ.get("RANK", "0") != "0":
-            function(params, recorder=NullRecorder(), **arguments)
+            with self._checkpoints_mirrored():
+                function(params, recorder=NullRecorder(), **arguments)
             return ""
         from gwainet import tracking  # heavy
 

@@ -6,6 +6,7 @@ waits is not uploaded.
 """
 
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -61,10 +62,13 @@ class BucketMirror:
 
     def push(self, path: Path) -> None:
         """Upload the checkpoint at `path` as it is now, beside the training."""
-        with self._handover:
+        with self._handover, self._told(path):
             waiting = _waiting(path)
             waiting.unlink(missing_ok=True)
-            os.link(path, waiting)  # the next checkpoint takes the name `path`, and leaves this one's bytes alone
+            try:
+                os.link(path, waiting)  # the next checkpoint takes the name `path`, and leaves this one's bytes alone
+            except OSError:  # a file system without links
+                shutil.copy2(path, waiting)
         self._uploads.submit(self._upload, path)
 
     def remove(self, path: Path) -> None:
@@ -95,22 +99,23 @@ class BucketMirror:
             _waiting(path).replace(mine)
         extra = {"Metadata": {_SAVED: str(mine.stat().st_mtime_ns)}}
         config = TransferConfig(max_concurrency=THREADS)
-        try:
-            with explained(self.place(path)):
-                key = self._bucket.key(self._key(path))
-                self._bucket.client.upload_file(str(mine), self._bucket.name, key, ExtraArgs=extra, Config=config)
-        except StorageError as error:
-            if not self._failing:
-                say(
-                    f"{error}\nThe training goes on and tries each new checkpoint; the bucket keeps the last one it got"
-                )
-            self._failing = True
-        else:
+        with self._told(path):
+            key = self._bucket.key(self._key(path))
+            self._bucket.client.upload_file(str(mine), self._bucket.name, key, ExtraArgs=extra, Config=config)
             if self._failing:
                 say(f"{self.place(path)}: checkpoints are uploaded again")
             self._failing = False
-        finally:
-            mine.unlink(missing_ok=True)
+
+    @contextmanager
+    def _told(self, path: Path) -> Iterator[None]:
+        """Tell the first of several failures in a row, and let the training go on."""
+        try:
+            with explained(self.place(path)):
+                yield
+        except StorageError as error:
+            if not self._failing:
+                say(f"{error}\nThe training goes on, and tries each new checkpoint; the bucket keeps what it has got")
+            self._failing = True
 
     @staticmethod
     def _key(path: Path) -> str:

@@ -88,7 +88,11 @@ def open_bucket(url: str) -> Bucket:
         retries={"mode": "standard"},  # AWS_MAX_ATTEMPTS says how often
     )
     with explained(url):
-        return Bucket(url, name, prefix, boto3.session.Session().client("s3", config=config))
+        try:
+            client = boto3.session.Session().client("s3", config=config)
+        except ValueError as error:  # botocore's word for an endpoint that is no address
+            raise StorageError(f"{url}: {_public(error)}: check AWS_ENDPOINT_URL") from None
+        return Bucket(url, name, prefix, client)
 
 
 def _check_path(path: str, key: str) -> None:

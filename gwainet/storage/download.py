@@ -66,7 +66,7 @@ def _check_space(needed: int, folder: Path, url: str) -> None:
 
 
 def _megabytes(count: int) -> int:
-    return count // _MEGABYTE
+    return -(-count // _MEGABYTE)
 
 
 class _Download:
@@ -220,10 +220,10 @@ def is_intact(bucket: Bucket, remote: Remote, file: Path) -> bool:
 
 def _stored_checksum(head: dict[str, str]) -> tuple[str, str] | None:
     """Kind and value (base64) of a checksum over the whole object."""
-    if head.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT":
+    in_parts = "-" in head["ETag"]
+    if head.get("ChecksumType", "COMPOSITE" if in_parts else "FULL_OBJECT") == "FULL_OBJECT":
         for kind in ("SHA256", "SHA1", "CRC32"):
-            value = head.get(f"Checksum{kind}")
-            if value and "-" not in value:
+            if value := head.get(f"Checksum{kind}"):
                 return kind.lower(), value
     return None
 

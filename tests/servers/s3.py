@@ -3,13 +3,13 @@
 import json
 import socket
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
-import requests
 from moto.server import ThreadedMotoServer
 
 from tests.servers.radosgw import S3Server
@@ -29,8 +29,8 @@ def moto() -> Iterator[S3Server]:
 
 def reset(server: S3Server) -> None:
     """Forget all buckets, and every login is good again."""
-    requests.post(f"{server.endpoint}/moto-api/reset", timeout=10)
-    requests.post(f"{server.endpoint}/moto-api/reset-auth", data=b"1000000000", timeout=10)
+    _order(server, "reset")
+    _order(server, "reset-auth", b"1000000000")
 
 
 def restrict(server: S3Server, *actions: str) -> tuple[str, str]:
@@ -42,15 +42,22 @@ def restrict(server: S3Server, *actions: str) -> tuple[str, str]:
         policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
         iam.put_user_policy(UserName="someone", PolicyName="some", PolicyDocument=policy)
     key: dict[str, Any] = iam.create_access_key(UserName="someone")["AccessKey"]
-    requests.post(f"{server.endpoint}/moto-api/reset-auth", data=b"0", timeout=10)
+    _order(server, "reset-auth", b"0")
     return key["AccessKeyId"], key["SecretAccessKey"]
+
+
+def _order(server: S3Server, what: str, value: bytes = b"") -> None:
+    headers = {"Content-Type": "application/octet-stream"}
+    urllib.request.urlopen(
+        urllib.request.Request(f"{server.endpoint}/moto-api/{what}", value, headers), timeout=10
+    ).close()
 
 
 class BreakingProxy:
     """A connection to a server that is cut after so many bytes of its answers, again and again.
 
     Attributes:
-        after: bytes that a connection carries towards the client; None: it never breaks.
+        after: bytes towards clients from one break to the next; None: it never breaks.
         times: how often it breaks at most.
         broken: how often it broke.
         carried: bytes that reached clients in all.
@@ -66,12 +73,15 @@ class BreakingProxy:
         address = urlsplit(server.endpoint)
         self._target = (str(address.hostname), int(address.port or 80))
         self._lock = threading.Lock()
+        self._since_break = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
         """Answer nobody any more."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # closing alone would not wake the thread that accepts
         self._listener.close()
 
     def _accept(self) -> None:
@@ -90,15 +100,15 @@ class BreakingProxy:
             server.shutdown(socket.SHUT_WR)
 
     def _answer(self, server: socket.socket, client: socket.socket) -> None:
-        here = 0
         with suppress(OSError), server, client:
             while data := server.recv(16384):
                 client.sendall(data)
-                here += len(data)
                 with self._lock:
                     self.carried += len(data)
-                    breaks = self.after is not None and here > self.after and self.broken < self.times
-                    self.broken += breaks
+                    self._since_break += len(data)
+                    breaks = self.after is not None and self._since_break > self.after and self.broken < self.times
+                    if breaks:
+                        self.broken, self._since_break = self.broken + 1, 0
                 if breaks:
                     self.before_breaking()
                     client.shutdown(socket.SHUT_RDWR)  # closing alone would wait for the other thread's recv
