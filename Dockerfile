@@ -1,21 +1,22 @@
 # The image of every Kubeflow component: the package, all that it imports, and kfp.
 #   make image                CUDA: torch's wheels bring it, the node brings the driver
 #   make image VARIANT=cpu    without CUDA, several GB smaller
-# Any base image with Python 3.11 to 3.13, its venv module and `sh` will do; docs/kubeflow.md says how to build behind a mirror.
+# Any base image with Python 3.11 to 3.13, its venv module and `sh` will do. Behind a mirror of packages: docs/kubeflow.md.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
 # What is to be installed, so that no other line of these files makes the large layers anew.
 FROM ${BASE_IMAGE} AS requirements
 WORKDIR /requirements
 COPY pyproject.toml constraints.txt ./
-# Not dvc: no code imports it, and it brings fifty packages. The names: torch, and what it needs beside CUDA.
+# Not dvc: no code imports it, and it brings fifty packages. The names: torch and what it needs, but for those parts of
+# CUDA whose versions torch itself pins.
 RUN python3 -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 extras = project["optional-dependencies"]; wanted = project["dependencies"] + extras["kubeflow"] + extras["identity"]; \
 print(*(line for line in wanted if not line.startswith("dvc")), sep="\n")' > project.txt \
-    && grep -E '^(filelock|fsspec|jinja2|markupsafe|mpmath|networkx|setuptools|sympy|torch|typing-extensions)==' \
-        constraints.txt > torch.txt
+    && grep -E -e '^(filelock|fsspec|jinja2|markupsafe|mpmath|networkx|setuptools|sympy|torch|typing-extensions)==' \
+        -e '^(cuda-bindings|cuda-pathfinder|nvidia-nvjitlink)==' constraints.txt > torch.txt
 
-# /opt/torch holds torch and CUDA, /opt/venv all else: a new version of anything but torch leaves the largest layer as it is.
+# /opt/torch holds torch and CUDA, /opt/venv all else: a new version of anything else leaves the largest layer as it is.
 FROM ${BASE_IMAGE} AS dependencies
 ARG VARIANT=cuda
 # where the wheels without CUDA are
@@ -29,10 +30,11 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=igno
 # pip has a place of its own, which stays behind
 RUN case "$VARIANT" in cuda | cpu) ;; *) echo "VARIANT must be cuda or cpu, not $VARIANT" >&2; exit 1 ;; esac \
     && python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/venv \
-    && printf '/opt/torch\n/opt/gwainet\n' > "$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/gwainet.pth"
+    && packages=$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+    && printf '/opt/torch\n/opt/gwainet\n' > "$packages/gwainet.pth"
 COPY --from=requirements /requirements/torch.txt /requirements/
 RUN if [ "$VARIANT" = cpu ]; then set -- --extra-index-url "$TORCH_INDEX"; fi \
-    && /opt/pip/bin/pip --python /opt/venv install "$@" --target /opt/torch -r /requirements/torch.txt
+    && /opt/pip/bin/pip --python /opt/venv install "$@" --target /opt/torch -c /requirements/torch.txt torch
 COPY --from=requirements /requirements/project.txt /requirements/constraints.txt /requirements/
 # The 68-point predictor is not for commercial use, is as large as all of pandas, and is never opened.
 RUN /opt/pip/bin/pip --python /opt/venv install -c /requirements/constraints.txt -r /requirements/project.txt \

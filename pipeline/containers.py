@@ -36,13 +36,9 @@ def docker_runner(image: str, root: Path, runs: Path, key: str) -> Iterator[loca
         engine = docker.from_env()
         engine.images.get(image)
     except ImageNotFound:
-        raise PipelineError(
-            f"there is no image {image} on this machine: `make image IMAGE={image}`, or pull it"
-        ) from None
+        raise PipelineError(f"there is no image {image} here: `make image IMAGE={image}`, or pull it") from None
     except DockerException as error:
-        raise PipelineError(
-            f"no Docker engine answers ({error}): start one, or set DOCKER_HOST to its address"
-        ) from error
+        raise PipelineError(f"no Docker engine answers ({error}): start one, or set DOCKER_HOST") from error
     runs.mkdir(parents=True, exist_ok=True)
     runner = local.DockerRunner(
         user=f"{os.getuid()}:{os.getgid()}",

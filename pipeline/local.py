@@ -64,7 +64,7 @@ def run_local(
         local.init(runner, pipeline_root=str(runs), raise_on_error=True)
         try:
             pipeline(root=str(root.resolve()))
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:  # ValueError: a stage that ended well, for kfp, wrote nothing
             raise PipelineError(
                 f"{error} Its own message stands above. Run the command again when it is mended: a training continues "
                 "from its last checkpoint"
@@ -73,7 +73,7 @@ def run_local(
     made = {spec.task_info.name: run / name / "out" for name, spec in tasks.items()}
     # a container that ends and is gone before kfp asks how it ended counts as one that ended well
     if absent := [stage for stage, folder in made.items() if not folder.exists()]:
-        raise PipelineError(f"{', '.join(absent)} wrote nothing: is {image} the image of `make image`?")
+        raise PipelineError(f"{', '.join(absent)} ended and wrote nothing: run the command again")
     return made
 
 

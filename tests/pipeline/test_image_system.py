@@ -117,10 +117,11 @@ def test_all_code_imports_for_any_user_without_a_network_and_without_writing(eng
 def test_every_version_is_the_pinned_one(engine: Any, image: str):
     installed = json.loads(inside(engine, image, "python", "-c", VERSIONS))
     pins = dict(line.split("==") for line in (PROJECT / "constraints.txt").read_text().splitlines())
-    by_torch = ("nvidia-", "cuda-", "triton")
-    versions = {name: version.partition("+")[0] for name, version in installed.items() if not name.startswith(by_torch)}
+    versions = {name: version.partition("+")[0] for name, version in installed.items()}
     assert versions.pop("gwainet") == gwainet.__version__
-    assert versions == {name: pins.get(name) for name in versions}
+    wrong = {name: version for name, version in versions.items() if version != pins.get(name)}
+    of_cuda = {name for name in wrong if name not in pins and name.startswith(("nvidia-", "cuda-", "triton"))}
+    assert set(wrong) == of_cuda, "torch pins these itself"
 
 
 def test_nobody_is_root_has_a_name_to_look_up_or_may_change_the_code(engine: Any, image: str):
@@ -214,7 +215,9 @@ def test_an_image_in_which_nothing_happens_does_not_count_as_a_run(engine: Any, 
     finally:
         engine.images.remove(built.id, force=True)
     assert code == 1
-    assert "wrote nothing: is gwainet-python:nothing-happens the image of `make image`?" in " ".join(printed.split())
+    assert "PipelineError" in printed
+    assert "fetch-faces" in printed
+    assert "Traceback" not in printed
 
 
 def test_an_image_that_is_not_there_is_named_before_anything_is_written(engine: Any, tmp_path: Path):
