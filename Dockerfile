@@ -1,7 +1,7 @@
 # The image of every Kubeflow component: the package, all that it imports, and kfp.
 #   make image                CUDA: torch's wheels bring it, the node brings the driver
 #   make image VARIANT=cpu    without CUDA, several GB smaller
-# Any base image with Python 3.11 to 3.13, its venv module and `sh` will do. Behind a mirror of packages: docs/kubeflow.md.
+# Any base image with Python 3.11 to 3.13, its venv module and `sh` will do. Behind a package mirror: docs/kubeflow.md.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
 # What is to be installed, so that no other line of these files makes the large layers anew.

@@ -11,7 +11,6 @@ from docker.types import Mount
 from kfp import local
 
 from gwainet.errors import PipelineError
-from gwainet.tracking.execution import is_default_store
 
 LABEL = "gwainet.pipeline-key"
 PASSED_ON = ("GWAINET_", "MLFLOW_", "AWS_")  # variables of the caller, as a cluster's secrets would set them
@@ -21,7 +20,7 @@ PASSED_ON = ("GWAINET_", "MLFLOW_", "AWS_")  # variables of the caller, as a clu
 def docker_runner(image: str, root: Path, runs: Path, key: str) -> Iterator[local.DockerRunner]:
     """A runner whose containers see `root`, at the same path, and belong to the caller; none is left behind.
 
-    They have no network unless MLflow is on a server, and no GPU.
+    They have the machine's own network, so that a server on `localhost` is reached, and no GPU.
 
     Args:
         image: that is on this machine.
@@ -44,7 +43,7 @@ def docker_runner(image: str, root: Path, runs: Path, key: str) -> Iterator[loca
         user=f"{os.getuid()}:{os.getgid()}",
         mounts=[Mount(target=str(root), source=str(root), type="bind")],
         environment={name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)},
-        network_mode="none" if is_default_store() else "host",
+        network_mode="host",
         labels={LABEL: key},
     )
     try:
