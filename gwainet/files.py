@@ -87,3 +87,13 @@ def tree_digest(path: Path) -> str:
     for file in sorted(p for p in path.rglob("*") if p.is_file()):
         digest.update(f"{file.relative_to(path).as_posix()}\0{file_digest(file)}\n".encode())
     return digest.hexdigest()
+
+
+def code_digest(*names: str) -> str:
+    """SHA-256 over source files, or packages, of this package: `losses`, `nets`, `evaluation/measure`."""
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for name in sorted(names):
+        for file in sorted((package / name).rglob("*.py")) if (package / name).is_dir() else [package / f"{name}.py"]:
+            digest.update(f"{file.relative_to(package).as_posix()}\0".encode() + file.read_bytes())
+    return digest.hexdigest()

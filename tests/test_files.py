@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gwainet.files import file_digest, staged_directory, staged_file, tree_digest, write_json
+from gwainet.files import code_digest, file_digest, staged_directory, staged_file, tree_digest, write_json
 
 
 def listing(directory: Path) -> dict[str, str]:
@@ -265,3 +265,11 @@ def test_a_tree_digest_feels_bytes_names_and_places_but_not_times_order_or_where
     ]
     digests = {tree(f"changed {number}", other) for number, other in enumerate(changed)}
     assert len(digests | {digest}) == len(changed) + 1
+
+
+def test_the_code_digest_covers_the_named_sources():
+    assert code_digest("losses") != code_digest("losses", "nets")
+    assert code_digest("losses", "nets") == code_digest("nets", "losses")
+    assert code_digest("evaluation/measure") != code_digest("evaluation")
+    with pytest.raises(FileNotFoundError):
+        code_digest("no_such_module")

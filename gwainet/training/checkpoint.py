@@ -58,13 +58,3 @@ class Checkpoints:
     def remove(self) -> None:
         """Forget the state: the training has finished."""
         shutil.rmtree(self.directory, ignore_errors=True)
-
-
-def code_digest(*names: str) -> str:
-    """SHA-256 over the source files, or packages, of this package that a training depends on."""
-    package = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for name in sorted(names):
-        for file in sorted((package / name).rglob("*.py")) if (package / name).is_dir() else [package / f"{name}.py"]:
-            digest.update(f"{file.relative_to(package).as_posix()}\0".encode() + file.read_bytes())
-    return digest.hexdigest()

@@ -8,11 +8,11 @@ from torch import nn
 
 from gwainet.dataset import Faces
 from gwainet.errors import CheckpointError
-from gwainet.files import file_digest, staged_directory, write_json
+from gwainet.files import code_digest, file_digest, staged_directory, write_json
 from gwainet.nets.model import Metadata, save_weights
 from gwainet.params import Params
 from gwainet.recorder import Recorder
-from gwainet.training.checkpoint import Checkpoints, code_digest
+from gwainet.training.checkpoint import Checkpoints
 from gwainet.training.device import choose_device, device_facts
 from gwainet.training.loop import Outcome, Phase, Plan, fit
 from gwainet.training.phases import Settings, total_steps
