@@ -90,7 +90,7 @@ def per_image(table: pd.DataFrame, system: str) -> pd.DataFrame:
     own = parts.get(system, test.iloc[:0]).drop(columns=["split", "system"])
     for gain, rival in ((GUIDE_GAIN, f"{system}{SUFFIXES['other']}"), (BICUBIC_GAIN, "bicubic")):
         if rival in parts:
-            own = own.assign(**{gain: own["psnr"] - parts[rival]["psnr"]})
+            own = own.assign(**{gain: own["psnr"] - parts[rival]["psnr"].reindex(own.index)})
     return own
 
 

@@ -264,7 +264,7 @@ class Registry:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 raise TrackingError(f"{self.name} has no version {number} (any more): see `make ui`") from error
             raise
-        return Version(self.name, str(found.version), found.run_id, found.source, dict(found.tags))
+        return Version(self.name, str(found.version), found.run_id or "", found.source, dict(found.tags))
 
     @contextmanager
     def _answers(self, what: str) -> Iterator[None]:
