@@ -357,12 +357,17 @@ def definitions(module: str) -> dict[str, ast.stmt]:
 
 
 def reached(stage: str) -> dict[str, set[str]]:
-    """Module -> names that a stage's `run` can reach, name by name through the project's own imports.
+    """Module -> names that a stage's `run` can reach."""
+    return reached_from(f"gwainet.stages.{stage}", "run")
+
+
+def reached_from(start: str, function: str) -> dict[str, set[str]]:
+    """Module -> names that a function can reach, name by name through the project's own imports.
 
     Finer than whole modules: `build_inet` of `gwainet.nets.model` leads to Inet and not to Cnet.
     """
     found: dict[str, set[str]] = {}
-    waiting = [(f"gwainet.stages.{stage}", "run")]
+    waiting = [(start, function)]
 
     def add(module: str, name: str | None) -> None:
         if not module.startswith("gwainet") or module_path(module) is None:

@@ -145,7 +145,7 @@ class Registry:
         with self._answers(f"give the weights of {version.uri}"), default_store(self._uri):
             path = Path(
                 mlflow.artifacts.download_artifacts(
-                    f"{version.source}/artifacts/weights.safetensors", dst_path=str(folder), tracking_uri=self._uri
+                    f"{version.uri}/artifacts/weights.safetensors", dst_path=str(folder), tracking_uri=self._uri
                 )
             )
         if file_digest(path) != version.tag("weights_digest"):
