@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from click.testing import Result
 from mlflow import MlflowClient
 from ruamel.yaml import YAML
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from gwainet.__main__ import app
 from gwainet.dataset import Faces

@@ -99,7 +99,7 @@ def most_inside_at_once(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str],
 
         def run() -> None:
             nonlocal inside, most
-            with claimed(turns, "faces", ABOUT, 60.0):  # type: ignore[arg-type]
+            with claimed(turns, "faces", ABOUT, 60.0):
                 inside += 1
                 most = max(most, inside)
                 turns.wait()

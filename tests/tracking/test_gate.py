@@ -218,7 +218,7 @@ def test_killed_at_a_write_the_aliases_are_consistent_and_a_rerun_completes(
     if act == "rollback":
         promote(registry)
     killing = Killing(client, at)
-    registry.client = killing  # type: ignore[assignment]
+    registry.client = killing
     with pytest.raises(Killed):
         promote(registry) if act == "promote" else registry.rollback("")
     for claim in client.get_registered_model("faces").tags:
@@ -233,7 +233,7 @@ def test_the_number_of_writes_is_the_one_that_was_tried(registry: Registry, clie
     if act == "rollback":
         promote(registry)
     counting = Killing(client, 10**6)
-    registry.client = counting  # type: ignore[assignment]
+    registry.client = counting
     promote(registry) if act == "promote" else registry.rollback("")
     assert counting.writes == WRITES[act]
 
@@ -241,7 +241,7 @@ def test_the_number_of_writes_is_the_one_that_was_tried(registry: Registry, clie
 def test_a_promotion_killed_before_champion_moved_can_be_rolled_back_to_whom_the_champion_followed(
     registry: Registry, client: MlflowClient
 ):
-    registry.client = Killing(client, 10)  # type: ignore[assignment]  # `previous` is moved, `champion` is not
+    registry.client = Killing(client, 10)  # `previous` is moved, `champion` is not
     with pytest.raises(Killed):
         promote(registry)
     for claim in client.get_registered_model("faces").tags:
