@@ -176,7 +176,7 @@ class Registry:
             self._second_look(champion)
             self._version(challenger.number)  # deleted meanwhile?
             before = {} if champion is None else {PREDECESSOR: champion.number}
-            self._sign(challenger, "promoted", reason, {VERDICT: verdict, **before})
+            self._sign(claim, challenger, "promoted", reason, {VERDICT: verdict, **before})
             if champion is not None:
                 self._set(claim, PREVIOUS, champion)
             self._set(claim, CHAMPION, challenger)
@@ -209,8 +209,8 @@ class Registry:
                     f"{champion.uri} has no predecessor: nothing was changed. Name a version: `python -m gwainet "
                     "promote models:/...`"
                 )
-            self._sign(champion, "rolled_back", reason, {})
-            self._sign(before, "restored", reason, {PREDECESSOR: champion.number})
+            self._sign(claim, champion, "rolled_back", reason, {})
+            self._sign(claim, before, "restored", reason, {PREDECESSOR: champion.number})
             self._set(claim, PREVIOUS, champion)
             self._set(claim, CHAMPION, before)
             self._no_challenger(claim, before)
@@ -232,10 +232,11 @@ class Registry:
                 "again"
             )
 
-    def _sign(self, version: Version, act: str, reason: str, more: Mapping[str, str]) -> None:
+    def _sign(self, claim: Claim, version: Version, act: str, reason: str, more: Mapping[str, str]) -> None:
         """Say on a version's page who did what, where, when and why."""
         signed = {f"gwainet.{act}_{what}": value for what, value in {**_who(), "because": reason}.items()}
         for key, value in {**more, **signed}.items():
+            claim.keep()
             self.client.set_model_version_tag(self.name, version.number, key, value)
 
     def _set(self, claim: Claim, alias: str, version: Version) -> None:

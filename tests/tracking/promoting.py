@@ -40,7 +40,7 @@ def promote_again_and_again(
 def act_once(uri: str, act: str) -> None:
     """Promote version 3, or roll back."""
     os.environ["MLFLOW_TRACKING_URI"] = uri
-    registry = Registry(Path(), "faces", 2.0)
+    registry = Registry(Path(), "faces", CLAIM_SECONDS)
     if act == "promote":
         registry.promote(registry.find("3"), registry.champion(), '{"passed": true}', "because")
     else:

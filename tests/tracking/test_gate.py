@@ -360,7 +360,7 @@ def test_a_process_killed_at_any_write_to_a_real_server_leaves_a_registry_that_t
 ):
     client, context = MlflowClient(server.uri), processes()
     make_versions(client)
-    registry = Registry(Path(), "faces", 2.0)
+    registry = Registry(Path(), "faces", 10.0)
     stand(client, champion="2")
     registry.promote(registry.find("3"), registry.find("2"), "{}", "")
     for at in range(1, WRITES[act] + 1):
@@ -377,11 +377,14 @@ def test_a_process_killed_at_any_write_to_a_real_server_leaves_a_registry_that_t
             proxy.started.set()
             process.join(120)
         assert process.exitcode == -signal.SIGKILL, at
-        assert (len(client.get_registered_model("faces").tags) == 1) == (at > 1)  # the claim of the dead
-        check_killed(client, act, Registry(Path(), "faces", 2.0))
+        left = client.get_registered_model("faces").tags
+        assert len(left) == (at > 1)  # the claim of the dead
+        if at != 9:  # once its time is waited for
+            for claim in left:
+                client.delete_registered_model_tag("faces", claim)
+        check_killed(client, act, registry)
         assert standing(client) == {"champion": "2", "previous": "3"}
-        for claim in client.get_registered_model("faces").tags:
-            client.delete_registered_model_tag("faces", claim)
+        assert not client.get_registered_model("faces").tags
 
 
 def test_the_verdict_may_be_long(registry: Registry, client: MlflowClient):
