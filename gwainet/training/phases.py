@@ -1,10 +1,11 @@
 """The phases of Sec. 4.2 as steps and validations; `gwainet.training.loop.fit` runs them."""
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from scipy.stats import mannwhitneyu
@@ -19,6 +20,7 @@ from gwainet.nets.wnet import Sampler, Wnet, warp
 from gwainet.params import PretrainInet, PretrainWnet, SchedulePart, TrainAdversarial, Training, TrainPsnr
 from gwainet.psnr import psnr
 from gwainet.tensors import column, to_tensor, to_uint8
+from gwainet.training import distributed
 from gwainet.training.sampling import BatchSampler, PairSampler, draw_partners, generator_for
 
 VALIDATION_BATCH = 16  # pictures; bounds memory, changes nothing
@@ -26,6 +28,7 @@ SAMPLE_FACES = 6  # rows of the sample picture
 
 Settings = PretrainInet | PretrainWnet | TrainPsnr | TrainAdversarial
 M = TypeVar("M", bound=nn.Module)
+R = TypeVar("R")
 
 
 def adam(parameters: Iterable[nn.Parameter], settings: Training, learning_rate: float) -> torch.optim.Adam:
@@ -52,9 +55,10 @@ def validation_rows(faces: Faces, settings: Training) -> Rows:
     return rows[np.linspace(0, len(rows) - 1, settings.validation_faces).round().astype(np.int64)]
 
 
-def _batches(rows: Rows) -> Iterator[Rows]:
-    for start in range(0, len(rows), VALIDATION_BATCH):
-        yield rows[start : start + VALIDATION_BATCH]
+def _over_batches(work: Callable[[slice], R], count: int) -> list[R]:
+    """`work` of each batch of `count` validation pictures, in order; several processes share them out."""
+    batches = [slice(start, min(start + VALIDATION_BATCH, count)) for start in range(0, count, VALIDATION_BATCH)]
+    return distributed.gather([work(batch) for batch in distributed.own(batches)], len(batches))
 
 
 class WarpPhase:
@@ -85,12 +89,14 @@ class WarpPhase:
     @torch.inference_mode()
     def validate(self) -> dict[str, float]:
         """PSNR of the warped guide against the ground truth, and of the guide as it is, dB."""
-        warped, plain = [], []
-        for rows in _batches(self.rows):
-            target, guide = self.faces.hr[rows], self.faces.hr[self.faces.guide_row[rows]]
-            warped += [psnr(a, b) for a, b in zip(self._pictures(rows), target, strict=True)]
-            plain += [psnr(a, b) for a, b in zip(guide, target, strict=True)]
-        return {"psnr_warped": float(np.mean(warped)), "psnr_guide": float(np.mean(plain))}
+
+        def measure(batch: slice) -> list[tuple[float, float]]:
+            rows = self.rows[batch]
+            of = zip(self._pictures(rows), self.faces.hr[self.faces.guide_row[rows]], self.faces.hr[rows], strict=True)
+            return [(psnr(warped, target), psnr(guide, target)) for warped, guide, target in of]
+
+        warped, guide = np.mean(list(itertools.chain(*_over_batches(measure, len(self.rows)))), axis=0)
+        return {"psnr_warped": float(warped), "psnr_guide": float(guide)}
 
     def _pictures(self, rows: Rows) -> images.Uint8:
         batch = self.faces.batch(rows, self.faces.guide_row[rows], self.device)
@@ -251,8 +257,12 @@ class IdentityPhase:
     @torch.inference_mode()
     def validate(self) -> dict[str, float]:
         """Area under the ROC curve of telling validation pairs apart: 0.5 is chance."""
-        both = zip(_batches(self.rows), _batches(self.partners), strict=True)
-        logits = np.concatenate([self._logits(first, second).cpu().numpy() for first, second in both])
+
+        def measure(batch: slice) -> npt.NDArray[np.float32]:
+            logits: npt.NDArray[np.float32] = self._logits(self.rows[batch], self.partners[batch]).cpu().numpy()
+            return logits
+
+        logits = np.concatenate(_over_batches(measure, len(self.rows)))
         same, other = logits[self.same == 1], logits[self.same == 0]
         statistic = mannwhitneyu(same, other).statistic  # U / (n m) is the area under the curve
         return {"auc": float(statistic) / (len(same) * len(other))}
@@ -294,11 +304,13 @@ def steps_of(epochs: float, targets: int, batch_size: int) -> int:
 
 def mean_psnr(generator: Generator, faces: Faces, rows: Rows) -> float:
     """Mean over the images of PSNR in dB, with the fixed guides (M1)."""
-    values: list[float] = []
-    for part in _batches(rows):
+
+    def measure(batch: slice) -> list[float]:
+        part = rows[batch]
         made = generator.super_resolve(faces.lr[part], faces.hr[faces.guide_row[part]])
-        values += [psnr(sr, gt) for sr, gt in zip(made.sr, faces.hr[part], strict=True)]
-    return float(np.mean(values))
+        return [psnr(sr, gt) for sr, gt in zip(made.sr, faces.hr[part], strict=True)]
+
+    return float(np.mean(list(itertools.chain(*_over_batches(measure, len(rows))))))
 
 
 def sample_sheet(generator: Generator, faces: Faces, rows: Rows) -> Image.Image:
@@ -327,4 +339,5 @@ def _sheet(faces: Faces, rows: Rows, columns: list[images.Uint8], titles: tuple[
 def _update(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
     optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
+    distributed.average_gradients(parameter for group in optimiser.param_groups for parameter in group["params"])
     optimiser.step()

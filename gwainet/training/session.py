@@ -12,6 +12,7 @@ from gwainet.files import code_digest, file_digest, staged_directory, write_json
 from gwainet.nets.model import Metadata, save_weights
 from gwainet.params import Params
 from gwainet.recorder import Recorder
+from gwainet.training import distributed, launch
 from gwainet.training.checkpoint import Checkpoints
 from gwainet.training.device import choose_device, device_facts
 from gwainet.training.loop import Outcome, Phase, Plan, fit
@@ -52,7 +53,8 @@ class Session:
                 raise CheckpointError(f"{path} does not exist: run the stage that writes it")
         self.stage, self.params, self.faces, self.recorder = stage, params, faces, recorder
         self.device: torch.device = choose_device(params.runtime)
-        recorder.params(device_facts(self.device))
+        distributed.join(self.device)
+        recorder.params({**device_facts(self.device), "device.processes": distributed.size()})
         recorder.dataset(params.profile, faces.digest, faces.info["images"], "training")
         fingerprint = {
             "params": params.digest(sections),
@@ -76,6 +78,8 @@ class Session:
     ) -> None:
         """Train a phase as long as `settings` say, resuming an interrupted training, and write `out` in one piece.
 
+        Of several processes the first one writes.
+
         Args:
             phase: what a step and a validation are.
             settings: of the phase: its schedule and when it validates.
@@ -86,10 +90,13 @@ class Session:
             patience: validations without a new best after which training stops (L11).
             counts: what else a step does, name -> times; its total joins the stage's numbers.
         """
+        launch.check_share(settings.batch_size, distributed.size())
         steps = total_steps(settings, len(self.faces.targets("train")))
         seconds = self.params.runtime.checkpoint_seconds
         plan = Plan(self.stage, steps, settings.validate_every, best, patience, seconds)
         outcome = fit(phase, plan, self.checkpoints, self.recorder, self.device)
+        if not distributed.is_first():
+            return
         networks, faces = self.params.networks, self.faces
         with staged_directory(out) as directory:
             for file, (kind, module) in keep.items():

@@ -10,8 +10,8 @@ from ruamel.yaml import YAML
 
 from gwainet import promotion
 from gwainet.__main__ import run_stage
-from gwainet.evaluation.gate import Verdict
 from gwainet.params import Params, load_params
+from gwainet.promotion.decision import Verdict
 from gwainet.stages import STAGES
 from tests.tracking.conftest import client, migrated, root  # noqa: F401  fixtures
 

@@ -1,6 +1,6 @@
 """A challenger becomes the champion, or is refused with reasons; and the way back (docs/promotion.md).
 
-Between the registry (`tracking.gate`), which has figures and weights, and the decision (`evaluation.gate`), which knows
+Between the registry (`tracking.gate`), which has figures and weights, and the decision (`decision`), which knows
 neither: this module brings both models' figures together, measured anew where they do not compare.
 """
 
@@ -17,14 +17,14 @@ from rich.text import Text
 
 from gwainet.dataset import Faces, open_checked
 from gwainet.errors import ContractError, DataError
-from gwainet.evaluation.gate import SPLIT, Check, Contender, Verdict, decide, per_image, same_faces
-from gwainet.evaluation.latency import seconds_per_image
 from gwainet.evaluation.measure import measure, metric_code_digest
 from gwainet.evaluation.systems import SUFFIXES, System
 from gwainet.files import write_json
 from gwainet.nets.model import Generator, load_generator, read_weights
 from gwainet.params import Params
 from gwainet.progress import console, say
+from gwainet.promotion.decision import SPLIT, Check, Contender, Verdict, decide, per_image, same_faces
+from gwainet.promotion.latency import seconds_per_image
 from gwainet.stages import STAGES
 from gwainet.stages.benchmark import choose_faces, face_network_of
 from gwainet.tracking.gate import Registry, Version

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gwainet.evaluation.gate import Contender, Verdict, decide, per_image, same_faces
 from gwainet.identity import IDENTITY_METRIC
 from gwainet.params import LargestLoss, Promotion
+from gwainet.promotion.decision import Contender, Verdict, decide, per_image, same_faces
 
 PEOPLE, IMAGES = 40, 3
 SEEDS = range(10)
