@@ -182,7 +182,7 @@ def show_where(params: ParamsFile = Path("params.yaml"), root: Root = Path()) ->
     reports = root / "reports" / profile
     for title, path in (
         ("data report", reports / "check_faces" / "report.html"),
-        ("benchmark", reports / "benchmark" / "benchmark.json"),
+        ("benchmark", reports / "benchmark" / "benchmark.html"),
         ("pictures", reports / "benchmark" / "grid.png"),
         ("registered model", root / "models" / profile / "register_model" / "registered.json"),
     ):

@@ -13,6 +13,9 @@
       PipelineError   a run of the pipeline failed
       ClusterError    Kubeflow refused something or does not answer
         LoginError    Kubeflow's address or a login is missing or refused
+        UnavailableError  its server does not answer, or fails
+        NotFoundError     its server knows no such thing
+        ConflictError     there is one of that name already
 """
 
 
@@ -58,3 +61,15 @@ class ClusterError(GwainetError):
 
 class LoginError(ClusterError):
     """Kubeflow's address or a login is missing or refused."""
+
+
+class UnavailableError(ClusterError):
+    """The server does not answer, or fails: asking again may help."""
+
+
+class NotFoundError(ClusterError):
+    """The server knows no such thing."""
+
+
+class ConflictError(ClusterError):
+    """There is one of that name already."""

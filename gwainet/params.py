@@ -223,7 +223,7 @@ class TrainAdversarial(GuidedTraining):
 
 
 class Benchmark(Section):
-    """How models are compared (docs/paper.md, M1 to M6)."""
+    """How models are compared (docs/paper.md, M1 to M8)."""
 
     splits: tuple[Literal["validation", "test"], ...] = Field(("validation", "test"), min_length=1, strict=False)
     max_faces: Positive | None = Field(None, description="at most so many faces of a split; null: all")

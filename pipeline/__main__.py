@@ -60,7 +60,7 @@ def run_local_command(
         made = run_local(loaded, settings, root, out or root / ".gwainet" / "kubeflow", retries)
         for stage, folder in made.items():
             typer.echo(f"{stage:>26}: {folder}")
-        typer.echo(f"{'benchmark, pictures':>26}: {made['benchmark'] / 'grid.png'}")
+        typer.echo(f"{'benchmark':>26}: {made['benchmark'] / 'benchmark.html'}")
         typer.echo(f"{'data report':>26}: {made['check_faces'] / 'report.html'}")
         typer.echo(f"{'runs':>26}: {tracking.where(root)}")
 

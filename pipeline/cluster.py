@@ -117,6 +117,11 @@ class Stage(Nodes):
     retries: Retries = Retries()
     caching: bool = Field(True, description="take the result of an equal execution in place of running")
 
+    @property
+    def dev_shm(self) -> str | None:
+        """Size of /dev/shm; None: the container runtime's own."""
+        return self.shared_memory
+
 
 class NeverCached(Stage):
     """A stage with an effect outside its outputs."""
@@ -139,19 +144,32 @@ class GpuStage(Stage):
     memory: Memory = "32Gi"
     memory_limit: Memory | None = "64Gi"
 
+
+class Measuring(GpuStage):
+    """A stage that one process computes."""
+
     @field_validator("gpus")
     @classmethod
     def _one(cls, gpus: int) -> int:
         if gpus > 1:
-            raise ValueError("stages use one GPU so far: more would be paid for and stand idle")
+            raise ValueError("the benchmark uses one GPU: more would be paid for and stand idle")
         return gpus
 
 
 class Training(GpuStage):
-    """A stage that continues from its checkpoint when it is started again."""
+    """A stage that several processes can train, and that continues from its checkpoint when it is started again."""
 
+    gpus: NotNegative = Field(1, description="of each node, a process for each; 0: on the CPU")
+    nodes: Positive = Field(
+        1, description="more than 1: a TrainJob of Kubeflow Trainer; all settings are those of a node"
+    )
     hours: PositiveFloat = 96.0
     retries: Retries = Retries(count=10)  # preemption is normal, and costs the time since the last checkpoint
+
+    @property
+    def dev_shm(self) -> str | None:
+        """Where processes share a node, NCCL wants more than the 64 MB that container runtimes give."""
+        return self.shared_memory or (f"{self.gpus}Gi" if self.gpus > 1 else None)
 
 
 class Stages(Section):
@@ -164,8 +182,23 @@ class Stages(Section):
     pretrain_wnet: Training = Training()
     train_psnr: Training = Training()
     train_adversarial: Training = Training()
-    benchmark: GpuStage = GpuStage()
+    benchmark: Measuring = Measuring()
     register_model: NeverCached = NeverCached()
+
+
+class Trainer(Section):
+    """Kubeflow Trainer, for trainings on several nodes, and the pod that starts a job there and waits for it."""
+
+    runtime: Name = "torch-distributed"
+    kind: Literal["ClusterTrainingRuntime", "TrainingRuntime"] = Field(
+        "ClusterTrainingRuntime", description="TrainingRuntime: one of the namespace's own"
+    )
+    cpu: Cpu = Field("1", description="CPUs requested for the pod that waits")
+    memory: Memory = Field("2Gi", description="memory requested for it")
+    memory_limit: Memory | None = Field("4Gi", description="the most memory for it")
+    waiting_hours: PositiveFloat = Field(
+        24.0, description="for which a job may wait for its nodes and copy its data, beyond the stage's hours"
+    )
 
 
 class ClusterSettings(Section):
@@ -178,6 +211,7 @@ class ClusterSettings(Section):
     secrets: tuple[Secret, ...] = Field((), description="more variables, such as an S3 store's", strict=False)
     volumes: Volumes = Volumes()
     gpu: Gpu = Gpu()
+    trainer: Trainer = Trainer()
     stages: Stages = Stages()
 
     @field_validator("image")

@@ -10,7 +10,7 @@ from kfp import local
 from gwainet.errors import PipelineError
 from gwainet.params import Params
 from gwainet.progress import say
-from pipeline.cluster import ClusterSettings, Retries
+from pipeline.cluster import ClusterSettings, Retries, Training
 from pipeline.graph import build
 
 
@@ -32,7 +32,11 @@ def run_local(params: Params, cluster: ClusterSettings, root: Path, out: Path, r
     """
     once = Retries(count=retries, backoff_seconds=0)
     stages = {name: getattr(cluster.stages, name) for name in type(cluster.stages).model_fields}
-    settings = {name: stage.model_copy(update={"retries": once}) for name, stage in stages.items()}
+    here_alone = {"gpus": 0, "nodes": 1}  # of this machine
+    settings = {
+        name: stage.model_copy(update={"retries": once} | (here_alone if isinstance(stage, Training) else {}))
+        for name, stage in stages.items()
+    }
     here = cluster.model_copy(update={"stages": cluster.stages.model_copy(update=settings)})
     pipeline = build(params, here)
     tasks = pipeline.pipeline_spec.root.dag.tasks

@@ -267,9 +267,20 @@ def test_a_tree_digest_feels_bytes_names_and_places_but_not_times_order_or_where
     assert len(digests | {digest}) == len(changed) + 1
 
 
-def test_the_code_digest_covers_the_named_sources():
-    assert code_digest("losses") != code_digest("losses", "nets")
-    assert code_digest("losses", "nets") == code_digest("nets", "losses")
-    assert code_digest("evaluation/measure") != code_digest("evaluation")
-    with pytest.raises(FileNotFoundError):
-        code_digest("no_such_module")
+def test_the_digest_of_code_is_over_sources_and_templates_at_the_names_alone(tmp_path):
+    def write(name: str, text: str) -> None:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    write("nets/wnet.py", "flow")
+    write("page.html", "<p>")
+    names = ["nets", "page.html"]
+    first = code_digest(tmp_path, names)
+    write("nets/__pycache__/wnet.pyc", "compiled")
+    write("other.py", "of another stage")
+    assert code_digest(tmp_path, names) == code_digest(tmp_path, names[::-1]) == first
+    write("page.html", "<b>")
+    changed = code_digest(tmp_path, names)
+    assert changed != first
+    (tmp_path / "nets" / "wnet.py").rename(tmp_path / "nets" / "cnet.py")
+    assert code_digest(tmp_path, names) not in {first, changed}

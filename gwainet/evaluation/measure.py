@@ -5,12 +5,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 
 import numpy as np
 import pandas as pd
 
+import gwainet
 from gwainet.dataset import Faces, Rows, Split
+from gwainet.evaluation.appearance import appearance
 from gwainet.evaluation.systems import SUFFIXES, SYSTEMS, Guide, System
 from gwainet.files import code_digest
 from gwainet.identity import IDENTITY_METRIC, Similarities, similarities
@@ -22,21 +25,22 @@ from gwainet.workers import processes
 
 # What an image's figures depend on besides weights and faces: figures of other code are not compared with them.
 MEASURING = (
-    "dataset",
-    "evaluation/measure",
-    "evaluation/systems",
-    "identity",
-    "images",
-    "metrics",
+    "dataset.py",
+    "evaluation/appearance.py",
+    "evaluation/measure.py",
+    "evaluation/systems.py",
+    "identity.py",
+    "images.py",
+    "metrics.py",
     "nets",
-    "psnr",
-    "tensors",
+    "psnr.py",
+    "tensors.py",
 )
 
 
 def metric_code_digest() -> str:
     """SHA-256 over the code that `measure` finds an image's figures with."""
-    return code_digest(*MEASURING)
+    return code_digest(Path(gwainet.__file__).parent, MEASURING)
 
 
 @dataclass
@@ -95,6 +99,7 @@ def measure(
             }
             answers = answer(generators, low, guides, clocks, systems)
             compared = _compare_faces(describers, answers, truth)  # meanwhile, the other metrics
+            looks = pd.DataFrame(list(pool.map(appearance, truth, guides["own"])))
             values = _metrics(pool, answers, low, truth, ticker)
             for job in compared:
                 face = job.result()
@@ -111,6 +116,7 @@ def measure(
                         "identity": np.tile(people["identity"].to_numpy(object), len(systems)),
                         "source_file": np.tile(people["source_file"].to_numpy(object), len(systems)),
                         "guide_row": np.concatenate([guide_rows[system.guide] for system in systems]),
+                        **{name: np.tile(looks[name].to_numpy(), len(systems)) for name in looks.columns},
                         "system": np.repeat(np.array([system.name for system in systems], object), len(batch)),
                         **{
                             metric: np.concatenate([values[s.name][metric] for s in systems])
@@ -124,6 +130,27 @@ def measure(
                     pictures[row] = {name: made[place] for name, made in answers.items()}
                     pictures[row] |= {"lr": low[place], "guide": guides["own"][place], "gt": truth[place]}
     return Measured(pd.concat(parts, ignore_index=True), pictures, clocks, found)
+
+
+def look_again(generator: Generator, faces: Faces, rows: Rows, batch_size: int) -> dict[int, dict[str, Uint8]]:
+    """What a guided model makes of a few faces with their own guides: row -> LR, guide, warped guide, SR, GT."""
+    pictures: dict[int, dict[str, Uint8]] = {}
+    for start in range(0, len(rows), batch_size):
+        batch = rows[start : start + batch_size]
+        low, guide, truth = (
+            np.asarray(picked) for picked in (faces.lr[batch], faces.hr[faces.guide_row[batch]], faces.hr[batch])
+        )
+        sr, warped = generator.super_resolve(low, guide)
+        assert warped is not None
+        for place, row in enumerate(batch.tolist()):
+            pictures[row] = {
+                "lr": low[place],
+                "guide": guide[place],
+                "warped_guide": warped[place],
+                "sr": sr[place],
+                "gt": truth[place],
+            }
+    return pictures
 
 
 def answer(

@@ -14,15 +14,15 @@ from pydantic import Field
 
 from gwainet.dataset import Split
 from gwainet.evaluation.report import DIGITS, Estimate, Part, rounded
+from gwainet.evaluation.slices import SLICES
 from gwainet.evaluation.systems import SUFFIXES
 from gwainet.identity import IDENTITY_METRIC
-from gwainet.metrics import METRICS, bootstrap_interval, paired_difference
+from gwainet.metrics import bootstrap_interval, paired_difference
 from gwainet.params import Promotion
 
 SPLIT: Split = "test"
 FACE = ("identity", "source_file", "guide_row")  # what makes two rows of two tables the same face
 GUIDE_GAIN, BICUBIC_GAIN = "guide_gain", "gain_over_bicubic"
-_NO_SLICE = {*FACE, *METRICS, IDENTITY_METRIC, GUIDE_GAIN, BICUBIC_GAIN, "split", "row", "system"}
 
 
 @dataclass(frozen=True)
@@ -233,15 +233,12 @@ def _worst_slice(challenger: Contender, champion: Contender, largest: float, set
 
 
 def _slices(faces: pd.DataFrame) -> Iterator[tuple[str, pd.Index]]:
-    """Every slice's name and rows: a column beside the figures is a slicing, of groups, or of numbers in thirds."""
-    for column in faces.columns:
-        values = faces[column]
-        if column in _NO_SLICE or values.isna().all():
-            continue
-        if pd.api.types.is_numeric_dtype(values) and values.nunique() > 3:
-            values = pd.qcut(values.rank(method="first"), 3, labels=["low", "middle", "high"])
-        for group, part in values.groupby(values, observed=True):
-            yield f"{column}: {group}", part.index
+    """Every slice's name and rows, as the benchmark's report has them (docs/paper.md, M7)."""
+    for name, kind in SLICES.items():
+        if name in faces:
+            groups = kind.group(faces[name].to_numpy())
+            for group in kind.groups:
+                yield f"{name}: {group}", faces.index[groups == group]
 
 
 def _latency(challenger: Contender, champion: Contender, largest: float) -> Check:

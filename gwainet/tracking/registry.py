@@ -33,7 +33,7 @@ CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
 
 # Files of the benchmark that go with the run that registers a model: the gate reads the table.
 TABLE = "benchmark.csv"
-REPORT = ("benchmark.json", TABLE, "grid.png")
+REPORT = ("benchmark.html", "benchmark.json", TABLE, "grid.png")
 
 EXAMPLE_SIDE = 4  # pixels of the low-resolution example: as JSON it is read by people
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+import gwainet
 from gwainet.dataset import Faces
 from gwainet.errors import CheckpointError
 from gwainet.files import code_digest, file_digest, staged_directory, write_json
@@ -19,7 +20,7 @@ from gwainet.training.loop import Outcome, Phase, Plan, fit
 from gwainet.training.phases import Settings, total_steps
 
 # editing anything else leaves an interrupted training resumable
-_CODE = ("nets", "training", "losses", "psnr", "dataset", "tensors", "images")
+_CODE = ("nets", "training", "losses.py", "psnr.py", "dataset.py", "tensors.py", "images.py")
 
 
 class Session:
@@ -59,7 +60,7 @@ class Session:
         fingerprint = {
             "params": params.digest(sections),
             "faces": faces.digest,
-            "code": code_digest(*_CODE, f"stages/{stage.split('@')[0]}"),
+            "code": code_digest(Path(gwainet.__file__).parent, [*_CODE, f"stages/{stage.split('@')[0]}.py"]),
             **{name: file_digest(path) for name, path in inputs.items()},
         }
         self.checkpoints = Checkpoints(work / "checkpoints", stage, fingerprint)

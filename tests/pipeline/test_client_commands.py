@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 from gwainet import __version__
 from pipeline.client_commands import register
 from tests.pipeline.conftest import PARAMS
-from tests.pipeline.server import Failure, Kubeflow, serve
+from tests.pipeline.server import Kubeflow
 from tests.pipeline.toy import compile_toy
+from tests.serving import Failure, serve
 
 PROJECT = Path(__file__).parents[2]
 QUICK = ("--every", "0.01")

@@ -41,13 +41,24 @@ def test_stages_that_compute_nothing_on_a_gpu_ask_for_none(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("settings", "size"),
+    [("gpus: 1", None), ("gpus: 4", "4Gi"), ("gpus: 4, shared_memory: 64Gi", "64Gi"), ("shared_memory: 2Gi", "2Gi")],
+)
+def test_processes_that_share_a_node_have_shared_memory(tmp_path, settings, size):
+    assert load(tmp_path, IMAGE + f"stages: {{train_psnr: {{{settings}}}}}").stages.train_psnr.dev_shm == size
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("imag: x", "unknown param `imag`; known here: gpu, image"),
         (IMAGE + "stages: {train_psn: {}}", "unknown param `stages.train_psn`; known here: benchmark"),
         (IMAGE + "stages: {train_psnr: {gpu: 1}}", "unknown param `stages.train_psnr.gpu`; known here: caching"),
         (IMAGE + "stages: {fetch_faces: {gpus: 1}}", "unknown param `stages.fetch_faces.gpus`"),
-        (IMAGE + "stages: {train_psnr: {gpus: 2}}", "stages.train_psnr.gpus = 2: stages use one GPU so far"),
+        (IMAGE + "stages: {benchmark: {gpus: 2}}", "stages.benchmark.gpus = 2: the benchmark uses one GPU"),
+        (IMAGE + "stages: {benchmark: {nodes: 2}}", "unknown param `stages.benchmark.nodes`"),
+        (IMAGE + "stages: {train_psnr: {nodes: 0}}", "stages.train_psnr.nodes"),
+        (IMAGE + "trainer: {runtimes: torch}", "unknown param `trainer.runtimes`; known here: cpu, kind, memory"),
         (IMAGE + "stages: {train_psnr: {gpus: '1'}}", "stages.train_psnr.gpus = '1'"),
         (IMAGE + "stages: {register_model: {caching: true}}", "registering is never cached"),
         (IMAGE + "stages: {train_psnr: {retries: {counts: 3}}}", "`stages.train_psnr.retries.counts`"),

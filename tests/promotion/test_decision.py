@@ -213,7 +213,7 @@ def test_a_slice_that_loses_is_found_and_named_though_the_mean_gains():
     champion = contender(seed=2)
     people = np.repeat(np.arange(PEOPLE), IMAGES)
     for column, values, name in (
-        ("tone", np.where(people < 12, "dark", "light"), "tone: dark"),
+        ("skin_tone", np.where(people < 12, -40.0, 60.0), "skin_tone: dark"),
         ("sharpness", people / PEOPLE, "sharpness: low"),
     ):
         psnr = champion.faces["psnr"] + np.where(people < 12, -0.6, 1.0)
@@ -222,9 +222,9 @@ def test_a_slice_that_loses_is_found_and_named_though_the_mean_gains():
         assert refused(verdict) == {f"worst slice ({name})"}
         assert decide(sliced, champion, settings(largest_loss=LargestLoss(worst_slice=0.7))).passed
     # a slice of few people is not judged
-    alone = np.where(people < 9, "dark", "light")
-    verdict = decide(changed(champion, tone=alone, psnr=psnr + 1), champion, settings())
-    assert "worst slice (tone: light)" in {check.name for check in verdict.checks}
+    alone = np.where(people < 9, -40.0, 60.0)
+    verdict = decide(changed(champion, skin_tone=alone, psnr=psnr + 1), champion, settings())
+    assert "worst slice (skin_tone: very_light)" in {check.name for check in verdict.checks}
 
 
 def test_tables_without_slices_say_that_none_was_judged():

@@ -19,7 +19,7 @@ from gwainet.params import Params, check_params
 from gwainet.recorder import NullRecorder
 from gwainet.stages import STAGES, benchmark
 from gwainet.stages.register_model import run
-from gwainet.tracking import Task, stage_run
+from gwainet.tracking import Task, registry, stage_run
 from tests.faces import write_faces
 from tests.tracking.conftest import client, migrated, root  # noqa: F401  fixtures
 
@@ -116,7 +116,7 @@ def test_the_chosen_variant_is_registered_with_its_benchmark(world: World, clien
     assert f"| {own.title} | {own.splits['test']['psnr'].mean:.3f} [" in version.description
     assert ("guide" in version.description.split("```")[1]) == (variant == "gwainet")
     logged = {file.path for file in client.list_artifacts(version.run_id, "benchmark")}
-    assert logged == {"benchmark/benchmark.json", "benchmark/benchmark.csv", "benchmark/grid.png"}
+    assert logged == {f"benchmark/{name}" for name in registry.REPORT}
     assert client.get_run(version.run_id).data.tags["gwainet.model"] == written["uri"]
 
 
