@@ -41,6 +41,7 @@ setup: $(READY) ## install into .venv (make setup TORCH_INDEX=https://download.p
 
 repro: $(READY) ## run the whole pipeline: photos -> a trained, benchmarked, registered model (profile: params.yaml)
 	@echo "== repro: profile $$(sed -n 's/^profile: *//p' params.yaml); stages whose inputs did not change are skipped"
+	@python -m gwainet mirror-source
 	@GWAINET_PIPELINE_KEY=$${GWAINET_PIPELINE_KEY:-make/$$(date -u +%Y%m%dT%H%M%SZ)-$$$$} dvc repro $(ARGS)
 	@python -m gwainet where
 

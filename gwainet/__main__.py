@@ -212,6 +212,25 @@ def send_later(root: Root = Path()) -> None:
         send_unsent(Path(os.environ.get("DVC_ROOT", root)).resolve())
 
 
+@app.command(
+    "mirror-source",
+    help="Bring data/source/<profile> up to date with the bucket that fetch_faces.location names, if it names one.",
+)
+def mirror_source(
+    params: ParamsFile = Path("params.yaml"),
+    profile: Profile = None,
+    overrides: Overrides = None,
+    root: Root = Path(),
+) -> None:
+    """Look into the bucket, which DVC does not: it runs `fetch_faces` only when params or files here have changed."""
+    with user_errors():
+        loaded = load_params(params, profile, overrides or [])
+        if loaded.fetch_faces.location is not None:
+            from gwainet.sources.bucket import bring
+
+            bring(loaded.fetch_faces, STAGES["fetch_faces"].paths(loaded.profile, None, root)["source"])
+
+
 Reason = Annotated[str, typer.Option("--reason", help="Why: kept with the version.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For machines, on standard output.")]
 

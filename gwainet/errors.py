@@ -8,6 +8,7 @@
       DataError       prepared faces are missing, damaged or do not fit the params
       ContractError   the data contract does not hold
       CheckpointError weights or a checkpoint do not fit the networks
+      StorageError    an S3 bucket refused something, does not answer or does not hold what it should
       TrackingError   the tracking server refused or lost something
       ExtraError      an optional part of the installation is missing
       PipelineError   a run of the pipeline failed
@@ -41,6 +42,10 @@ class ContractError(GwainetError):
 
 class CheckpointError(GwainetError):
     """Weights or a checkpoint do not fit the networks."""
+
+
+class StorageError(GwainetError):
+    """An S3 bucket refused something, does not answer or does not hold what it should."""
 
 
 class TrackingError(GwainetError):

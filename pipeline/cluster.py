@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from gwainet.errors import ParamsError
-from gwainet.params import NotNegative, Positive, PositiveFloat, Section, explain, read_yaml
+from gwainet.params import NotNegative, Positive, PositiveFloat, S3Url, Section, explain, read_yaml
 
 CLUSTER_FILE = Path("cluster.yaml")
 
@@ -66,17 +66,34 @@ class Mlflow(Secret):
 
 
 class Volume(Section):
-    """A persistent volume claim, or a folder of one."""
+    """A persistent volume claim, or a folder of one; or a place in a bucket."""
 
-    claim: Name
-    sub_path: str = Field("", description="folder of the volume; empty: all of it")
+    claim: Name | None
+    sub_path: str = Field("", description="folder of the claim's volume; empty: all of it")
+    s3: S3Url | None = Field(None, description="s3://bucket/prefix, in place of a claim; credentials come by `secrets`")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_place(cls, values: object) -> object:
+        if not isinstance(values, dict) or values.get("s3") is None:
+            return values
+        of_a_claim = [name for name in ("claim", "sub_path", "version") if values.get(name)]
+        if of_a_claim:
+            raise ValueError(f"s3 stands alone, without {', '.join(of_a_claim)}, which a claim has")
+        return {**values, **{name: None for name in ("claim", "version") if name in cls.model_fields}}
+
+    @model_validator(mode="after")
+    def _some_place(self) -> Self:
+        if self.claim is None and self.s3 is None:
+            raise ValueError("name a claim, or a bucket as s3")
+        return self
 
 
 class Source(Volume):
     """The photos that a user brings: what `data/source/` is on one machine, with a folder for each profile."""
 
-    claim: Name = "gwainet-source"
-    version: str = Field(
+    claim: Name | None = "gwainet-source"
+    version: str | None = Field(
         "1", min_length=1, description="change it with the photos: Kubeflow's cache does not see what a volume holds"
     )
 
@@ -84,11 +101,11 @@ class Source(Volume):
 class Work(Volume):
     """Checkpoints: what `.gwainet/` is on one machine. Trainings run side by side, so it must be read-write-many."""
 
-    claim: Name = "gwainet-work"
+    claim: Name | None = "gwainet-work"
 
 
 class Volumes(Section):
-    """Persistent volume claims."""
+    """Persistent volume claims, or places in buckets."""
 
     source: Source = Source()
     work: Work = Work()
@@ -223,6 +240,15 @@ class ClusterSettings(Section):
                 "needs a tag other than `latest`, or a digest: Kubeflow's cache knows the code by the image's name"
             )
         return image
+
+    @model_validator(mode="after")
+    def _nodes_share_a_volume(self) -> Self:
+        several = [name for name, stage in self.stages if isinstance(stage, Training) and stage.nodes > 1]
+        if several and self.volumes.work.claim is None:
+            raise ValueError(
+                f"stages.{several[0]} has several nodes, which share files on a claim: volumes.work cannot be a bucket"
+            )
+        return self
 
     @model_validator(mode="after")
     def _variables_once(self) -> Self:

@@ -20,13 +20,13 @@ from components.train_adversarial import train_adversarial
 from components.train_psnr import train_psnr
 from gwainet.params import Params
 from gwainet.stages import STAGES
+from gwainet.storage.checkpoints import VARIABLE as CHECKPOINTS
 from pipeline import PIPELINE_NAME
 from pipeline.cluster import ClusterSettings, GpuStage, Nodes, Stage, Toleration, Training
 from pipeline.trainjob import SHARED_MEMORY, manifest, processes
 
 ROOT = "/gwainet"  # in a pod; the Dockerfile makes it
 WORK = f"{ROOT}/.gwainet"
-DIGEST = "gwainet/params-digest"  # an annotation of every pod
 
 Task = Any  # kfp has no types
 
@@ -49,7 +49,8 @@ def build(params: Params, cluster: ClusterSettings) -> Any:  # noqa: ANN401  kfp
         return task
 
     def pipeline(root: str = ROOT) -> None:
-        fetched = stage(fetch_faces, root, source_version=cluster.volumes.source.version)
+        # of a bucket, the version stands among the params (pipeline/photos.py)
+        fetched = stage(fetch_faces, root, source_version=cluster.volumes.source.version or "s3")
         faces = stage(prepare_faces, root, raw=fetched)
         checked = {"faces": faces, "passed": stage(check_faces, root, faces=faces)}
         inet = stage(pretrain_inet, root, **checked)
@@ -104,17 +105,25 @@ def place(task: Task, name: str, params: Params, cluster: ClusterSettings) -> No
     task.set_caching_options(settings.caching)
 
     volumes = cluster.volumes
-    if "source" in STAGES[name].inputs and params.fetch_faces.source != "drawn":
+    if "source" in STAGES[name].inputs and params.fetch_faces.source != "drawn" and volumes.source.claim:
         kubernetes.mount_pvc(task, volumes.source.claim, f"{ROOT}/data/source", volumes.source.sub_path)
     if STAGES[name].trains:
-        kubernetes.mount_pvc(task, volumes.work.claim, WORK, volumes.work.sub_path)
+        if volumes.work.claim:
+            kubernetes.mount_pvc(task, volumes.work.claim, WORK, volumes.work.sub_path)
+        if volumes.work.s3:
+            _variable(task, CHECKPOINTS, "gwainet/checkpoints", volumes.work.s3)
     for secret in (cluster.mlflow, *cluster.secrets):
         if secret:
             kubernetes.use_secret_as_env(task, secret.secret, {name: name for name in secret.variables})
     # not arguments: an argument that differs from run to run would defeat Kubeflow's cache
     kubernetes.use_field_path_as_env(task, "KFP_RUN_ID", "metadata.labels['pipeline/runid']")
-    kubernetes.add_pod_annotation(task, DIGEST, params.digest())
-    kubernetes.use_field_path_as_env(task, "GWAINET_PARAMS_DIGEST", f"metadata.annotations['{DIGEST}']")
+    _variable(task, "GWAINET_PARAMS_DIGEST", "gwainet/params-digest", params.digest())
+
+
+def _variable(task: Task, name: str, annotation: str, value: str) -> None:
+    """Give a variable to the pod through an annotation: a literal one would be part of Kubeflow's cache key."""
+    kubernetes.add_pod_annotation(task, annotation, value)
+    kubernetes.use_field_path_as_env(task, name, f"metadata.annotations['{annotation}']")
 
 
 def _place_working(task: Task, settings: Stage, cluster: ClusterSettings) -> None:

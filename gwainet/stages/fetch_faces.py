@@ -1,6 +1,7 @@
 """Stage `fetch_faces`: draw people, or check what the user brought and pin it by digest.
 
-Only `raw/` is written; the user's files are read where they lie, never copied, changed or deleted.
+Only `raw/` is written, and `data/source/<profile>/` where it mirrors a bucket (`fetch_faces.location`); a user's files
+are read where they lie, never copied, changed or deleted.
 """
 
 from pathlib import Path
@@ -10,6 +11,7 @@ from gwainet.params import Params
 from gwainet.progress import say
 from gwainet.recorder import Recorder
 from gwainet.sources import licence, locate
+from gwainet.sources.bucket import LOCATION_FILE, bring
 
 
 def run(params: Params, *, source: Path, out: Path, recorder: Recorder) -> None:
@@ -17,11 +19,12 @@ def run(params: Params, *, source: Path, out: Path, recorder: Recorder) -> None:
 
     Args:
         params: section `fetch_faces` shapes the result, `runtime.workers` the time.
-        source: `data/source/<profile>/`, what the user brought.
+        source: `data/source/<profile>/`, what the user brought, or what is mirrored from a bucket.
         out: `data/<profile>/raw/`.
         recorder: gets the counts of photos and identities.
 
     Raises:
+        StorageError: the bucket refuses, does not answer or holds another version.
         SourceError: a file is missing or damaged, or the files do not fit together.
     """
     settings = params.fetch_faces
@@ -31,6 +34,8 @@ def run(params: Params, *, source: Path, out: Path, recorder: Recorder) -> None:
             from gwainet.people import write_people  # brings the renderer, which no other source needs
 
             write_people(settings.drawn, partial, workers=params.runtime.workers)
+        if settings.location is not None:
+            write_json(partial / LOCATION_FILE, bring(settings, source))
         files = locate(settings, partial if inside_raw else source)
         listing = files.listing()
         write_json(

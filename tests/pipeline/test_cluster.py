@@ -94,3 +94,30 @@ def test_an_image_with_a_version_is_taken(tmp_path, image):
 def test_a_missing_file_says_how_to_name_another(tmp_path):
     with pytest.raises(ParamsError, match=r"does not exist: run from the project's root, or give --cluster FILE"):
         load_cluster(tmp_path / "cluster.yaml")
+
+
+def test_a_bucket_takes_the_place_of_a_claim_and_is_read_back_the_same(tmp_path):
+    settings = load(tmp_path, IMAGE + "volumes: {source: {s3: s3://photos}, work: {s3: s3://work/gwainet/}}")
+    assert (settings.volumes.source.claim, settings.volumes.source.s3) == (None, "s3://photos")
+    assert (settings.volumes.work.claim, settings.volumes.work.s3) == (None, "s3://work/gwainet")
+    assert ClusterSettings.model_validate(settings.model_dump(mode="json")) == settings
+
+
+@pytest.mark.parametrize(
+    ("volume", "message"),
+    [
+        ("{s3: s3://photos, claim: photos}", "s3 stands alone, without claim"),
+        ('{s3: s3://photos, version: "2"}', "s3 stands alone, without version"),
+        ("{s3: photos}", "volumes.source.s3 = 'photos': must be s3://bucket/prefix"),
+        ("{claim: null}", "name a claim, or a bucket"),
+    ],
+)
+def test_a_volume_is_a_claim_or_a_bucket(tmp_path, volume, message):
+    with pytest.raises(ParamsError, match=message):
+        load(tmp_path, IMAGE + f"volumes: {{source: {volume}}}")
+
+
+def test_trainings_on_several_nodes_share_a_claim(tmp_path):
+    text = IMAGE + "volumes: {work: {s3: s3://work}}\nstages: {train_psnr: {nodes: 2}}"
+    with pytest.raises(ParamsError, match="train_psnr has several nodes, which share files on a claim"):
+        load(tmp_path, text)
