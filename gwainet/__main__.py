@@ -231,6 +231,54 @@ def mirror_source(
             bring(loaded.fetch_faces, STAGES["fetch_faces"].paths(loaded.profile, None, root)["source"])
 
 
+Reason = Annotated[str, typer.Option("--reason", help="Why: kept with the version.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For machines, on standard output.")]
+
+
+@app.command("promote")
+def promote_model(
+    model: Annotated[str, typer.Argument(help="@challenger, a number, or models:/NAME/3.")] = "@challenger",
+    params: ParamsFile = Path("params.yaml"),
+    profile: Profile = None,
+    overrides: Overrides = None,
+    root: Root = Path(),
+    yes: Annotated[bool, typer.Option("--yes", help="Promote it, if it may; else the verdict is only shown.")] = False,
+    reason: Reason = "",
+    as_json: AsJson = False,
+) -> None:
+    """Hold a registered model against the champion, and let it take its place if it is better.
+
+    Exit code 0: it may (with --yes: it has). 3: it is refused, with a table of reasons. 1: it could not be judged.
+    """
+    with user_errors():
+        from gwainet import promotion  # heavy
+
+        outcome = promotion.promote(load_params(params, profile, overrides or []), root, model, yes=yes, reason=reason)
+    if as_json:
+        verdict = outcome.verdict and outcome.verdict.model_dump(mode="json")
+        typer.echo(json.dumps({"promoted": outcome.promoted, "verdict": verdict}, indent=2))
+    if outcome.refused:
+        raise typer.Exit(3)
+
+
+@app.command("rollback")
+def roll_back(
+    params: ParamsFile = Path("params.yaml"),
+    profile: Profile = None,
+    overrides: Overrides = None,
+    root: Root = Path(),
+    reason: Reason = "",
+    as_json: AsJson = False,
+) -> None:
+    """Make the champion's predecessor, `previous`, the champion again; at once."""
+    with user_errors():
+        from gwainet import promotion  # heavy
+
+        change = promotion.rollback(load_params(params, profile, overrides or []), root, reason=reason)
+    if as_json:
+        typer.echo(json.dumps(change, indent=2))
+
+
 def _in_a_folder(path: Path | None) -> Path | None:
     """Refuse a file to write whose folder does not exist, before any work."""
     if path is not None and not path.parent.is_dir():

@@ -1,8 +1,9 @@
 """Every setting, typed and checked: `params.yaml` is read here and nowhere else.
 
 `params.yaml` holds `profile`, `base.<section>` and `profiles.<name>.<section>`; a profile's values are merged deeply
-over the base's. A section belongs to the stage of its name; `networks` is shared by the stages that build networks, and
-`runtime` says how to run, never what comes out, so no stage's result depends on it.
+over the base's. A section belongs to the stage of its name; `networks` is shared by the stages that build networks.
+No stage's result depends on two: `runtime` says how to run, never what comes out, and `promotion` what a registered
+model must show.
 
 The defaults below are the paper's (Sec. 4.2, CelebA's recipe where the two recipes differ) or the decisions of
 `docs/paper.md`.
@@ -27,6 +28,8 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 Sampler = Literal["paper", "released", "border"]
 Device = Literal["auto", "cpu", "cuda"]
+
+NOT_SHAPING = ("promotion", "runtime")  # sections that no stage's result depends on
 
 
 def check_s3(url: str, name: str = "") -> str:
@@ -282,6 +285,36 @@ class RegisterModel(Section):
     variant: Literal["gwainet", "gwanet", "banet"] = "gwainet"
 
 
+class LargestLoss(Section):
+    """How much worse a challenger may be, at the lower end of the 95 % interval of the paired difference."""
+
+    psnr: NotNegativeFloat = Field(0.05, description="dB; where another metric is `primary`")
+    ssim: NotNegativeFloat = 0.002
+    lr_psnr: NotNegativeFloat = Field(0.5, description="dB, of LR consistency (M4)")
+    identity_similarity: NotNegativeFloat = Field(0.005, description="where it was measured of both (M3)")
+    guide_gain: NotNegativeFloat = Field(0.1, description="dB, of what the right guide brings over another person's")
+    worst_slice: NotNegativeFloat = Field(0.5, description="dB, in the slice of faces that loses most")
+
+
+class Promotion(Section):
+    """What a challenger must show to become the champion (docs/promotion.md). It shapes no stage's result."""
+
+    primary: Literal["psnr", "ssim", "identity_similarity"] = Field("psnr", description="what must have become better")
+    least_gain: NotNegativeFloat = Field(0.0, description="lower end of the primary metric's difference is above this")
+    least_gain_over_bicubic: NotNegativeFloat = Field(0.0, description="dB of PSNR, as above; of every challenger")
+    least_guide_gain: NotNegativeFloat | None = Field(
+        0.0, description="dB of PSNR, as above: the right guide over another person's; null: a guide is not asked for"
+    )
+    largest_loss: LargestLoss = LargestLoss()
+    largest_latency_ratio: PositiveFloat = Field(1.25, description="median time of an image over the champion's")
+    latency_rounds: Positive = Field(30, description="images a model, in turn with the other")
+    least_people: int = Field(30, ge=2, description="test identities below which nothing is decided")
+    least_slice_people: int = Field(10, ge=2, description="identities below which a slice is not judged")
+    bootstrap_samples: Positive = Field(2000, description="resamples of the identities for the 95 % intervals")
+    seed: NotNegative = Field(0, description="of the resamples")
+    claim_seconds: PositiveFloat = Field(60.0, description="after which the claim of a killed promotion ends")
+
+
 class Runtime(Section):
     """How to run. Nothing here changes what comes out, so DVC does not watch it."""
 
@@ -310,6 +343,7 @@ class Params(Section):
     train_adversarial: TrainAdversarial = TrainAdversarial()
     benchmark: Benchmark = Benchmark()
     register_model: RegisterModel = RegisterModel()
+    promotion: Promotion = Promotion()
     runtime: Runtime = Runtime()
 
     def flat(self, sections: Sequence[str] | None = None) -> dict[str, object]:
@@ -321,7 +355,7 @@ class Params(Section):
     def digest(self, sections: Sequence[str] | None = None) -> str:
         """12 hexadecimal digits over the values of the given sections, or of all that shape a result."""
         if sections is None:
-            sections = [name for name in type(self).model_fields if name != "runtime"]
+            sections = [name for name in type(self).model_fields if name not in NOT_SHAPING]
         text = json.dumps({name: self.model_dump(mode="json")[name] for name in sections}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

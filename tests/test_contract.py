@@ -16,7 +16,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from gwainet.__main__ import SUMMARIES, app
-from gwainet.params import Params, load_params
+from gwainet.params import NOT_SHAPING, Params, load_params
 from gwainet.stages import STAGES, Stage
 
 PROJECT = Path(__file__).parents[1]
@@ -151,6 +151,7 @@ def test_the_command_line_has_a_command_and_a_summary_for_every_stage_and_no_oth
     commands = [command.name for command in app.registered_commands]
     assert len(commands) == len(set(commands))
     no_stage = {"params", "plan", "where", "ui", "send-unsent", "mirror-source", "import-checkpoint", "super-resolve"}
+    no_stage |= {"promote", "rollback"}
     assert set(commands) == set(STAGES) | no_stage
     assert list(SUMMARIES) == list(STAGES)
 
@@ -189,7 +190,7 @@ def test_exactly_the_sections_of_the_registry_and_the_profile_are_watched(entry)
 @each_stage
 def test_the_sections_of_a_stage_exist_and_its_own_is_among_them(stage):
     assert stage.name in stage.sections
-    assert set(stage.sections) <= set(Params.model_fields) - {"profile", "runtime"}
+    assert set(stage.sections) <= set(Params.model_fields) - {"profile", *NOT_SHAPING}
 
 
 def test_every_profile_loads():
@@ -207,12 +208,12 @@ def test_base_and_every_profile_hold_every_section_that_dvc_watches():
 def test_the_base_holds_every_default_that_shapes_a_result():
     """DVC sees a changed default only where params.yaml holds it."""
     defaults = Params(profile=PROFILE).model_dump(mode="json")
-    for section in {section for stage in STAGES.values() for section in stage.sections}:
+    for section in {section for stage in STAGES.values() for section in stage.sections} | {"promotion"}:
         assert PARAMS["base"][section] == defaults[section], section
 
 
 def test_how_to_run_is_no_reason_to_run_again():
-    assert not any("runtime" in param for entry in ENTRIES for param in entry.params)
+    assert not any(section in param for entry in ENTRIES for param in entry.params for section in NOT_SHAPING)
     assert not any("runtime" in values for values in PARAMS["profiles"].values())
 
 
@@ -356,12 +357,17 @@ def definitions(module: str) -> dict[str, ast.stmt]:
 
 
 def reached(stage: str) -> dict[str, set[str]]:
-    """Module -> names that a stage's `run` can reach, name by name through the project's own imports.
+    """Module -> names that a stage's `run` can reach."""
+    return reached_from(f"gwainet.stages.{stage}", "run")
+
+
+def reached_from(start: str, function: str) -> dict[str, set[str]]:
+    """Module -> names that a function can reach, name by name through the project's own imports.
 
     Finer than whole modules: `build_inet` of `gwainet.nets.model` leads to Inet and not to Cnet.
     """
     found: dict[str, set[str]] = {}
-    waiting = [(f"gwainet.stages.{stage}", "run")]
+    waiting = [(start, function)]
 
     def add(module: str, name: str | None) -> None:
         if not module.startswith("gwainet") or module_path(module) is None:

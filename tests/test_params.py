@@ -15,7 +15,7 @@ from gwainet.stages import STAGES
 
 PROJECT = Path(__file__).parents[1]
 SECTIONS = sorted(set(Params.model_fields) - {"profile"})
-SHAPING = sorted(set(SECTIONS) - {"runtime"})
+SHAPING = sorted(set(SECTIONS) - {"promotion", "runtime"})
 
 # one changed, valid value of each section
 CHANGES: dict[str, dict[str, Any]] = {
@@ -29,6 +29,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "train_adversarial": {"schedule": [{"epochs": 4.0, "learning_rate": 1e-4}]},
     "benchmark": {"splits": ["test"]},
     "register_model": {"variant": "gwanet"},
+    "promotion": {"least_people": 31},
     "runtime": {"threads": 3},
 }
 
@@ -388,6 +389,11 @@ def test_the_digest_feels_the_profile_but_not_how_a_stage_is_run():
         assert check_params({"profile": "x", "runtime": {name: value}}).digest() == plain.digest()
 
 
+def test_the_digest_does_not_feel_what_a_promotion_asks_for():
+    asked = {"primary": "ssim", "least_gain": 0.5, "largest_loss": {"ssim": 0.1}, "seed": 7}
+    assert check_params({"profile": "x", "promotion": asked}).digest() == Params(profile="x").digest()
+
+
 def test_the_digest_does_not_depend_on_the_order_of_names_or_sections(tmp_path):
     first = "{networks: {width: 8, warp_blocks: 2}, check_faces: {images: {train: 3, test: 4}}}"
     second = "{check_faces: {images: {test: 4, train: 3}}, networks: {warp_blocks: 2, width: 8}}"
@@ -425,7 +431,8 @@ def test_flat_names_rebuild_the_params(load, section):
 
 
 def test_every_param_has_a_section_of_a_stage():
-    assert set(SECTIONS) == {section for stage in STAGES.values() for section in stage.sections} | {"runtime"}
+    of_stages = {section for stage in STAGES.values() for section in stage.sections}
+    assert set(SECTIONS) == of_stages | {"promotion", "runtime"}
 
 
 # ---------------------------------------------------------------- the paper

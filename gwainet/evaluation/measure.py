@@ -1,24 +1,46 @@
 """Every system's answer to every face, and every metric of it."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 
 import numpy as np
 import pandas as pd
 
+import gwainet
 from gwainet.dataset import Faces, Rows, Split
 from gwainet.evaluation.appearance import appearance
-from gwainet.evaluation.systems import SUFFIXES, SYSTEMS, Guide
+from gwainet.evaluation.systems import SUFFIXES, SYSTEMS, Guide, System
+from gwainet.files import code_digest
 from gwainet.identity import IDENTITY_METRIC, Similarities, similarities
 from gwainet.images import Uint8, upscale
 from gwainet.metrics import all_metrics
 from gwainet.nets.model import Generator
 from gwainet.progress import Ticker, progress
 from gwainet.workers import processes
+
+# What an image's figures depend on besides weights and faces: figures of other code are not compared with them.
+MEASURING = (
+    "dataset.py",
+    "evaluation/appearance.py",
+    "evaluation/measure.py",
+    "evaluation/systems.py",
+    "identity.py",
+    "images.py",
+    "metrics.py",
+    "nets",
+    "psnr.py",
+    "tensors.py",
+)
+
+
+def metric_code_digest() -> str:
+    """SHA-256 over the code that `measure` finds an image's figures with."""
+    return code_digest(Path(gwainet.__file__).parent, MEASURING)
 
 
 @dataclass
@@ -50,8 +72,9 @@ def measure(
     batch_size: int,
     workers: int,
     measures_identity: bool,
+    systems: Sequence[System] = SYSTEMS,
 ) -> Measured:
-    """Let every system answer for every row, and measure each answer."""
+    """Let every system answer for every row, and measure each answer; `bicubic` is among them."""
     clocks = {name: Clock() for name in generators}
     keep = set(shown.tolist())
     pictures: dict[int, dict[str, Uint8]] = {}
@@ -59,7 +82,7 @@ def measure(
     found: dict[str, int] = dict.fromkeys(rows, 0)
     # dlib holds Python's lock while it computes: processes, where the other metrics take threads
     several: AbstractContextManager[Executor | None] = processes(workers) if measures_identity else nullcontext()
-    total = len(SYSTEMS) * sum(len(chosen) for chosen in rows.values())
+    total = len(systems) * sum(len(chosen) for chosen in rows.values())
     # the metrics' time is spent in NumPy and SciPy, which let other threads run: no processes to start
     with progress("benchmark", total, "images") as ticker, ThreadPoolExecutor(workers) as pool, several as describers:
         for split, batch in _batches(rows, batch_size):
@@ -74,7 +97,7 @@ def measure(
             guides: dict[Guide, Uint8] = {
                 kind: np.asarray(faces.hr[of]) for kind, of in guide_rows.items() if kind != "none"
             }
-            answers = answer(generators, low, guides, clocks)
+            answers = answer(generators, low, guides, clocks, systems)
             compared = _compare_faces(describers, answers, truth)  # meanwhile, the other metrics
             looks = pd.DataFrame(list(pool.map(appearance, truth, guides["own"])))
             values = _metrics(pool, answers, low, truth, ticker)
@@ -89,14 +112,14 @@ def measure(
                 pd.DataFrame(
                     {
                         "split": split,
-                        "row": np.tile(batch, len(SYSTEMS)),
-                        "identity": np.tile(people["identity"].to_numpy(object), len(SYSTEMS)),
-                        "source_file": np.tile(people["source_file"].to_numpy(object), len(SYSTEMS)),
-                        "guide_row": np.concatenate([guide_rows[system.guide] for system in SYSTEMS]),
-                        **{name: np.tile(looks[name].to_numpy(), len(SYSTEMS)) for name in looks.columns},
-                        "system": np.repeat(np.array([system.name for system in SYSTEMS], object), len(batch)),
+                        "row": np.tile(batch, len(systems)),
+                        "identity": np.tile(people["identity"].to_numpy(object), len(systems)),
+                        "source_file": np.tile(people["source_file"].to_numpy(object), len(systems)),
+                        "guide_row": np.concatenate([guide_rows[system.guide] for system in systems]),
+                        **{name: np.tile(looks[name].to_numpy(), len(systems)) for name in looks.columns},
+                        "system": np.repeat(np.array([system.name for system in systems], object), len(batch)),
                         **{
-                            metric: np.concatenate([values[s.name][metric] for s in SYSTEMS])
+                            metric: np.concatenate([values[s.name][metric] for s in systems])
                             for metric in values["bicubic"]
                         },
                     }
@@ -131,24 +154,31 @@ def look_again(generator: Generator, faces: Faces, rows: Rows, batch_size: int) 
 
 
 def answer(
-    generators: Mapping[str, Generator], low: Uint8, guides: Mapping[Guide, Uint8], clocks: Mapping[str, Clock]
+    generators: Mapping[str, Generator],
+    low: Uint8,
+    guides: Mapping[Guide, Uint8],
+    clocks: Mapping[str, Clock],
+    systems: Sequence[System] = SYSTEMS,
 ) -> dict[str, Uint8]:
     """What each system makes of a batch.
 
     Args:
-        generators: of `MODELS`.
+        generators: name of a model -> its network.
         low: I_LR, (B, h, w, 3).
         guides: the pictures for each kind of guide, (B, H, W, 3).
         clocks: one a model; the time from pictures to pictures is added.
+        systems: those that answer.
 
     Returns:
-        System -> (B, H, W, 3), in the order of `SYSTEMS`.
+        System -> (B, H, W, 3), in the order of `systems`.
     """
+    wanted = {system.name for system in systems}
     made: dict[str, Uint8] = {"bicubic": np.stack([upscale(picture) for picture in low])}
     for kind, guide in guides.items():
         made[f"guide_only{SUFFIXES[kind]}"] = guide
     for name, generator in generators.items():
-        kinds: list[Guide] = list(guides) if generator.guided else ["own"]  # without a guide there is one answer
+        # without a guide there is one answer
+        kinds: list[Guide] = [kind for kind in guides if f"{name}{SUFFIXES[kind]}" in wanted]
         for kind in kinds:
             started = time.perf_counter()
             sr, warped = generator.super_resolve(low, guides[kind] if generator.guided else None)
@@ -156,7 +186,7 @@ def answer(
             made[f"{name}{SUFFIXES[kind]}"] = sr
             if name == "psnr_phase" and warped is not None:
                 made[f"warped_guide{SUFFIXES[kind]}"] = warped
-    return {system.name: made[system.name] for system in SYSTEMS}
+    return {system.name: made[system.name] for system in systems}
 
 
 def _batches(rows: Mapping[Split, Rows], size: int) -> Iterator[tuple[Split, Rows]]:

@@ -7,6 +7,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from gwainet.dataset import Split
+from gwainet.evaluation.measure import metric_code_digest
 from gwainet.evaluation.slices import SLICES, SMALLEST_GROUP
 from gwainet.evaluation.systems import COMPARISONS, HEADLINE, HEADLINE_METRICS, MODELS, SYSTEMS, Guide
 from gwainet.identity import IDENTITY_CONVENTION, IDENTITY_METRIC
@@ -16,11 +17,13 @@ from gwainet.params import Benchmark, Params
 DIGITS = 6  # of numbers in the report: the last bits of a sum depend on the machine
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """Frozen, and nothing unknown in it."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Estimate(_Part):
+class Estimate(Part):
     """A mean over images with its interval over people; the unit is the metric's."""
 
     mean: float
@@ -28,7 +31,7 @@ class Estimate(_Part):
     high: float = Field(description="97.5th percentile of the bootstrap over identities")
 
 
-class ModelReport(_Part):
+class ModelReport(Part):
     """Weights that were compared."""
 
     file: str = Field(description="relative to the models' directory of the profile")
@@ -37,14 +40,14 @@ class ModelReport(_Part):
     guided: bool
 
 
-class SplitReport(_Part):
+class SplitReport(Part):
     """The faces of a split that were used."""
 
     images: int
     identities: int
 
 
-class IdentityReport(_Part):
+class IdentityReport(Part):
     """The network of `identity_similarity`, and how often its detector found a face on the ground truth."""
 
     dlib: str = Field(description="version")
@@ -53,7 +56,7 @@ class IdentityReport(_Part):
     faces_found: dict[str, int] = Field(description="split -> images; the others were cut out at the usual place")
 
 
-class SystemReport(_Part):
+class SystemReport(Part):
     """One system's figures."""
 
     system: str
@@ -63,7 +66,7 @@ class SystemReport(_Part):
     splits: dict[str, dict[str, Estimate]] = Field(description="split -> metric")
 
 
-class ComparisonReport(_Part):
+class ComparisonReport(Part):
     """Mean of a - b over the same images."""
 
     a: str
@@ -71,7 +74,7 @@ class ComparisonReport(_Part):
     splits: dict[str, dict[str, Estimate]] = Field(description="split -> metric")
 
 
-class SliceReport(_Part):
+class SliceReport(Part):
     """A model's gain over bicubic on a group of a split's images (docs/paper.md, M7)."""
 
     slice: str = Field(description="what the images are sorted by: a key of `gwainet.evaluation.slices.SLICES`")
@@ -88,12 +91,13 @@ class SliceReport(_Part):
         return self.identities < SMALLEST_GROUP
 
 
-class BenchmarkReport(_Part):
+class BenchmarkReport(Part):
     """`benchmark.json`."""
 
     format: Literal[2] = 2
     profile: str
     data_digest: str = Field(description="of faces.json: the manifest's content and the pictures")
+    metric_code_digest: str = Field(description="of the code that measured: `gwainet.evaluation.measure.MEASURING`")
     params_digest: str = Field(description="over the sections `networks` and `benchmark`; the models have digests")
     conventions: dict[str, str] = Field(description="metric -> what it is, in words; `interval`: of the intervals")
     splits: dict[str, SplitReport]
@@ -144,7 +148,7 @@ def make_report(
     def means(system: str) -> dict[str, dict[str, Estimate]]:
         return {
             split: {
-                metric: _estimate(bootstrap_interval(parts[system][metric], identities[split], samples, seed))
+                metric: rounded(bootstrap_interval(parts[system][metric], identities[split], samples, seed))
                 for metric in metrics
             }
             for split, parts in of.items()
@@ -153,9 +157,7 @@ def make_report(
     def differences(a: str, b: str) -> dict[str, dict[str, Estimate]]:
         return {
             split: {
-                metric: _estimate(
-                    paired_difference(parts[a][metric], parts[b][metric], identities[split], samples, seed)
-                )
+                metric: rounded(paired_difference(parts[a][metric], parts[b][metric], identities[split], samples, seed))
                 for metric in metrics
             }
             for split, parts in of.items()
@@ -164,6 +166,7 @@ def make_report(
     return BenchmarkReport(
         profile=params.profile,
         data_digest=data_digest,
+        metric_code_digest=metric_code_digest(),
         params_digest=params_digest,
         conventions={
             **CONVENTIONS,
@@ -215,7 +218,7 @@ def _slices(split: str, parts: Mapping[str, pd.DataFrame], samples: int, seed: i
                     system=system,
                     images=len(people),
                     identities=people.nunique(),
-                    gain=_estimate(paired_difference(parts[system].loc[inside, "psnr"], plain, people, samples, seed)),
+                    gain=rounded(paired_difference(parts[system].loc[inside, "psnr"], plain, people, samples, seed)),
                 )
 
 
@@ -224,7 +227,8 @@ def _why_not_measured(settings: Benchmark) -> str:
     return f"not measured: benchmark.identity is `{settings.identity}`{missing}"
 
 
-def _estimate(interval: Interval) -> Estimate:
+def rounded(interval: Interval) -> Estimate:
+    """An interval as a report holds it."""
     return Estimate(**{name: round(value, DIGITS) for name, value in interval._asdict().items()})
 
 

@@ -87,7 +87,7 @@ def run(
             f"{SMALLEST_SIDE} a side are needed (prepare_faces.crop)"
         )
     settings = params.benchmark
-    network = _face_network(settings)
+    network = face_network_of(settings)
     rows: dict[Split, Rows] = {split: _rows_of(prepared, split, settings) for split in settings.splits}
     device = choose_device(params.runtime)
     recorder.params(device_facts(device))
@@ -146,7 +146,7 @@ def run(
     say(f"Benchmark: {out / 'benchmark.html'}")
 
 
-def _face_network(settings: BenchmarkParams) -> FaceNetwork | None:
+def face_network_of(settings: BenchmarkParams) -> FaceNetwork | None:
     """The network that `benchmark.identity` asks for; None where it is not to be measured."""
     if settings.identity == "off":
         return None

@@ -62,12 +62,13 @@ def run(
                 "profile": params.profile,
                 "params_digest": params.digest(),
                 "data_digest": data.digest,
+                "metric_code_digest": benchmark.metric_code_digest,
             },
             description=describe(benchmark, settings.variant, settings.name),
         ),
         recorder,
     )
-    for name in ("benchmark.html", "benchmark.json", "grid.png"):
+    for name in registry.REPORT:
         recorder.artifact(report / name, "benchmark")
     counts = {f"{split}_images": part.images for split, part in benchmark.splits.items()}
     recorder.dataset(params.profile, data.digest, counts, "benchmark")

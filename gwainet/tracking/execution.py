@@ -1,5 +1,6 @@
 """Which execution of the pipeline a process belongs to, and which code and data it works on. Imports no MLflow."""
 
+import getpass
 import hashlib
 import json
 import os
@@ -63,6 +64,14 @@ def tracking_uri(root: Path) -> str:
 def experiment_name() -> str:
     """MLFLOW_EXPERIMENT_NAME, else `gwainet`."""
     return os.environ.get("MLFLOW_EXPERIMENT_NAME") or "gwainet"
+
+
+def user() -> str:
+    """Who runs this process."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return str(os.getuid())
 
 
 def shown(uri: str) -> str:

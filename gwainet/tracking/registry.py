@@ -29,7 +29,11 @@ from gwainet.tracking.execution import shown
 from gwainet.tracking.outbox import brief, now_ms
 from gwainet.tracking.runs import RunRecorder
 
-CHALLENGER, CHAMPION = "challenger", "champion"
+CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
+
+# Files of the benchmark that go with the run that registers a model: the gate reads the table.
+TABLE = "benchmark.csv"
+REPORT = ("benchmark.html", "benchmark.json", TABLE, "grid.png")
 
 EXAMPLE_SIDE = 4  # pixels of the low-resolution example: as JSON it is read by people
 
@@ -103,7 +107,7 @@ def register(candidate: Candidate, recorder: Recorder) -> Registered:
         )
     client = recorder.client
     try:
-        with _default_store(client.tracking_uri):
+        with default_store(client.tracking_uri):
             return _register(candidate, recorder)
     except Exception as error:
         raise TrackingError(
@@ -113,7 +117,7 @@ def register(candidate: Candidate, recorder: Recorder) -> Registered:
 
 
 @contextmanager
-def _default_store(uri: str) -> Iterator[None]:
+def default_store(uri: str) -> Iterator[None]:
     """Make a store MLflow's own: a registry in SQLite looks there for the model, not in its client's store."""
     before = os.environ.get("MLFLOW_TRACKING_URI")
     os.environ["MLFLOW_TRACKING_URI"] = uri

@@ -1,7 +1,6 @@
 """Parent and stage runs: one run per execution of the pipeline, a child run per stage, found across processes."""
 
 import fcntl
-import getpass
 import json
 import logging
 import os
@@ -37,6 +36,7 @@ from gwainet.tracking.execution import (
     pipeline_key,
     shown,
     tracking_uri,
+    user,
 )
 from gwainet.tracking.outbox import Outbox, Parcel, brief, now_ms
 
@@ -394,12 +394,8 @@ def _superseded(run: Run) -> bool:
 
 def _origin(code: CodeVersion, source: str) -> dict[str, str]:
     """The tags that MLflow's page shows as user, source and version."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        user = str(os.getuid())
     return {
-        "mlflow.user": user,
+        "mlflow.user": user(),
         "mlflow.source.name": source,
         "mlflow.source.type": "LOCAL",
         "mlflow.source.git.commit": code.commit,

@@ -142,6 +142,7 @@ class Checkpoints:
 
     def _places(self) -> str:
         return f"{self.directory}{'' if self._mirror is None else f' and {self._mirror.place(self.path)}'}"
+<<<<<<< HEAD
 
 
 def _read(path: Path, device: torch.device) -> dict[str, Any]:
@@ -161,3 +162,5 @@ def code_digest(*names: str) -> str:
         for file in sorted((package / name).rglob("*.py")) if (package / name).is_dir() else [package / f"{name}.py"]:
             digest.update(f"{file.relative_to(package).as_posix()}\0".encode() + file.read_bytes())
     return digest.hexdigest()
+=======
+>>>>>>> gate

@@ -7,20 +7,21 @@ from pathlib import Path
 import torch
 from torch import nn
 
+import gwainet
 from gwainet.dataset import Faces
 from gwainet.errors import CheckpointError
-from gwainet.files import file_digest, staged_directory, write_json
+from gwainet.files import code_digest, file_digest, staged_directory, write_json
 from gwainet.nets.model import Metadata, save_weights
 from gwainet.params import Params
 from gwainet.recorder import Recorder
 from gwainet.training import distributed, launch
-from gwainet.training.checkpoint import Checkpoints, code_digest
+from gwainet.training.checkpoint import Checkpoints
 from gwainet.training.device import choose_device, device_facts
 from gwainet.training.loop import Outcome, Phase, Plan, fit
 from gwainet.training.phases import Settings, total_steps
 
 # editing anything else leaves an interrupted training resumable
-_CODE = ("nets", "training", "losses", "psnr", "dataset", "tensors", "images")
+_CODE = ("nets", "training", "losses.py", "psnr.py", "dataset.py", "tensors.py", "images.py")
 
 
 class Session:
@@ -60,7 +61,7 @@ class Session:
         fingerprint = {
             **{name: json.dumps(value) for name, value in params.flat(sections).items()},
             "faces": faces.digest,
-            "code": code_digest(*_CODE, f"stages/{stage.split('@')[0]}"),
+            "code": code_digest(Path(gwainet.__file__).parent, [*_CODE, f"stages/{stage.split('@')[0]}.py"]),
             **{name: file_digest(path) for name, path in inputs.items()},
         }
         self.checkpoints = Checkpoints(work / "checkpoints", stage, fingerprint)

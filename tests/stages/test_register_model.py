@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 
 from gwainet.dataset import Faces
 from gwainet.errors import CheckpointError, ContractError, DataError, TrackingError
+from gwainet.evaluation.measure import metric_code_digest
 from gwainet.evaluation.report import BenchmarkReport
 from gwainet.evaluation.systems import MODELS
 from gwainet.files import file_digest, write_json
@@ -18,7 +19,7 @@ from gwainet.params import Params, check_params
 from gwainet.recorder import NullRecorder
 from gwainet.stages import STAGES, benchmark
 from gwainet.stages.register_model import run
-from gwainet.tracking import Task, stage_run
+from gwainet.tracking import Task, registry, stage_run
 from tests.faces import write_faces
 from tests.tracking.conftest import client, migrated, root  # noqa: F401  fixtures
 
@@ -111,10 +112,11 @@ def test_the_chosen_variant_is_registered_with_its_benchmark(world: World, clien
         next(p for p in report.comparisons if (p.a, p.b) == (variant, "bicubic")).splits["test"]["psnr"].mean, abs=1e-4
     )
     assert (version.tags["gwainet.variant"], version.tags["gwainet.data_digest"]) == (variant, faces.digest)
+    assert version.tags["gwainet.metric_code_digest"] == report.metric_code_digest == metric_code_digest()
     assert f"| {own.title} | {own.splits['test']['psnr'].mean:.3f} [" in version.description
     assert ("guide" in version.description.split("```")[1]) == (variant == "gwainet")
     logged = {file.path for file in client.list_artifacts(version.run_id, "benchmark")}
-    assert logged == {"benchmark/benchmark.html", "benchmark/benchmark.json", "benchmark/grid.png"}
+    assert logged == {f"benchmark/{name}" for name in registry.REPORT}
     assert client.get_run(version.run_id).data.tags["gwainet.model"] == written["uri"]
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gwainet.errors import CheckpointError
-from gwainet.training.checkpoint import Checkpoints, code_digest
+from gwainet.training.checkpoint import Checkpoints
 
 CPU = torch.device("cpu")
 
@@ -108,8 +108,3 @@ def test_a_failed_save_keeps_the_earlier_state(tmp_path):
     state = checkpoints.load(CPU)
     assert state is not None
     assert state["x"] == 1
-
-
-def test_the_code_digest_covers_the_named_sources():
-    assert code_digest("losses") != code_digest("losses", "nets")
-    assert code_digest("losses", "nets") == code_digest("nets", "losses")
