@@ -46,7 +46,8 @@ WATCHED = (
 # docs/formats.md
 FILES = {
     "check_faces": {"passed.json", "validation.json", "report.html"},
-    "train_adversarial": {"critic.safetensors"},
+    "train_psnr": {"gains.csv"},
+    "train_adversarial": {"critic.safetensors", "gains.csv"},
     "register_model": {"registered.json"},
 }
 TRAINED = {"weights.safetensors", "metrics.json", "curves.csv", "validation.csv", "samples.png"}

@@ -16,6 +16,9 @@ from gwainet.training.checkpoint import Checkpoints, code_digest
 from gwainet.training.device import choose_device, device_facts
 from gwainet.training.loop import Outcome, Phase, Plan, fit
 from gwainet.training.phases import Settings, total_steps
+from gwainet.training.pictures import histogram
+
+GAINS_TITLE = "PSNR of each validation face over bicubic"
 
 # editing anything else leaves an interrupted training resumable
 _CODE = ("nets", "training", "losses", "psnr", "dataset", "tensors", "images")
@@ -108,4 +111,7 @@ class Session:
         curves.to_csv(directory / "curves.csv", index=False)
         validations.to_csv(directory / "validation.csv", index=False)
         phase.samples().save(directory / "samples.png")
+        if (gains := phase.gains()) is not None:
+            gains.to_csv(directory / "gains.csv", index=False)
+            self.recorder.picture("gains", histogram(gains["gain"].to_numpy(), GAINS_TITLE, "dB"), outcome.steps)
         self.recorder.metrics({f"final.{name}": value for name, value in metrics.items()}, outcome.steps)
