@@ -76,7 +76,8 @@ class WarpPhase:
     def _warped(self, i_lru: Tensor, i_gi: Tensor) -> tuple[Tensor, Tensor]:
         """The warped guide in [-1, 1], and the flow."""
         omega = self.wnet(i_lru, i_gi)
-        return (warp(i_gi, omega, self.sampler) + self.mean) * 2 - 1, omega
+        i_gw = warp(i_gi, omega, self.sampler)
+        return (i_gw + self.mean) * 2 - 1, omega
 
     def step(self, step: int) -> dict[str, Tensor]:
         """One update of Wnet."""

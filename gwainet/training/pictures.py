@@ -61,7 +61,8 @@ def sheet(
 
 def error(made: images.Uint8, gt: images.Uint8) -> images.Uint8:
     """|made - gt|, `ERROR_GAIN` times as bright, clipped. Shapes: (..., 3), (..., 3) -> (..., 3)."""
-    return np.minimum(np.abs(made.astype(np.int32) - gt) * ERROR_GAIN, 255).astype(np.uint8)
+    shown: images.Uint8 = np.minimum(np.abs(made.astype(np.int32) - gt) * ERROR_GAIN, 255).astype(np.uint8)
+    return shown
 
 
 def flow_in_pixels(omega: Tensor) -> Floats:
@@ -71,7 +72,8 @@ def flow_in_pixels(omega: Tensor) -> Floats:
     """
     height, width = omega.shape[2:]
     grid_units: Floats = omega.detach().double().permute(0, 2, 3, 1).cpu().numpy()
-    return grid_units * (np.array([width, height]) - 1) / 2
+    flow: Floats = grid_units * (np.array([width, height]) - 1) / 2
+    return flow
 
 
 def flow_colours(flow: Floats, reach: float) -> images.Uint8:
@@ -85,8 +87,9 @@ def flow_colours(flow: Floats, reach: float) -> images.Uint8:
     length = np.hypot(x, y) / reach
     turn = np.arctan2(y, x) / (2 * np.pi) % 1
     hue = np.interp(turn * _WHEEL[-1], _WHEEL, np.linspace(0, 1, len(_WHEEL)))
-    colours = hsv2rgb(np.stack([hue, np.minimum(length, 1), np.where(length > 1, 0.75, 1)], axis=-1))
-    return np.rint(255 * colours).astype(np.uint8)
+    rgb = hsv2rgb(np.stack([hue, np.minimum(length, 1), np.where(length > 1, 0.75, 1)], axis=-1))
+    colours: images.Uint8 = np.rint(255 * rgb).astype(np.uint8)
+    return colours
 
 
 def wheel(side: int) -> images.Uint8:
@@ -119,12 +122,14 @@ def histogram(values: Sequence[float] | Floats, title: str, unit: str) -> Image.
     sheet = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(sheet)
     below = f"{np.mean(np.asarray(values) < 0):.0%} below 0"
-    summary = f"{len(values)} faces, mean {np.mean(values):+.2f} {unit}, median {np.median(values):+.2f} {unit}, {below}"
+    summary = (
+        f"{len(values)} faces, mean {np.mean(values):+.2f} {unit}, median {np.median(values):+.2f} {unit}, {below}"
+    )
     draw.multiline_text((left, 6), f"{title}\n{summary}", fill="black")
     low, high = min(0.0, edges[0]), max(0.0, edges[-1])  # 0 is always in it: better or worse is what is asked
 
     def x(value: float) -> float:
-        return left + (value - low) / ((high - low) or 1) * (width - 2 * left)
+        return left + float((value - low) / ((high - low) or 1)) * (width - 2 * left)
 
     floor = height - bottom
     for count, start, end in zip(counts, edges, edges[1:], strict=False):

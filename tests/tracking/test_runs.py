@@ -21,7 +21,7 @@ from gwainet.params import check_params
 from gwainet.tracking import Task, outbox, stage_run, where
 from gwainet.tracking.registry import register
 from tests.tracking.models import candidate
-from tests.tracking.stages import PARAMS, all_runs, children, parents, stage, store_away
+from tests.tracking.stages import PARAMS, all_runs, children, parents, stage, store_away, wait_for
 
 FORK = multiprocessing.get_context("fork")
 
@@ -366,6 +366,8 @@ def test_while_the_store_is_away_tries_are_rare(root: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(outbox.Outbox, "failed", count)
     with stage(root) as recorder, store_away(root):
+        recorder.tags({"step": "0"})
+        wait_for(lambda: len(problems) > 0)
         for step in range(20):
             recorder.tags({"step": str(step)})
             recorder.metrics({"loss": 0.0}, step)
