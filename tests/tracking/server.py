@@ -58,16 +58,22 @@ def serve_mlflow(root: Path) -> Iterator[Gate]:
         patch.setenv("_MLFLOW_SERVER_ARTIFACT_DESTINATION", str(root / "mlruns"))
         patch.setenv("_MLFLOW_SERVER_SERVE_ARTIFACTS", "true")
         from mlflow.server import app, handlers
+        from mlflow.tracking._model_registry import utils as registry_utils
         from mlflow.tracking._tracking_service import utils as tracking_utils
 
         for store in ("_tracking_store", "_model_registry_store", "_artifact_repo"):
             patch.setattr(handlers, store, None)
-        # opening its store, the server makes it the default of its whole process: here that of the tests
-        patch.setattr(tracking_utils, "_tracking_uri", None)
-        patch.setenv("MLFLOW_TRACKING_URI", "")
+        # opening its stores, the server makes them the default of its whole process: here that of the tests
+        defaults = ((tracking_utils, "_tracking_uri"), (registry_utils, "_registry_uri"))
+        for module, name in defaults:
+            patch.setattr(module, name, None)
+        for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+            patch.setenv(variable, "")
         handlers._get_tracking_store()
         handlers._get_model_registry_store()
-        patch.setattr(tracking_utils, "_tracking_uri", None)
+        for module, name in defaults:
+            patch.setattr(module, name, None)
+        patch.delenv("MLFLOW_REGISTRY_URI")
         gate = Gate(app.wsgi_app)
         server = make_server("127.0.0.1", 0, gate, threaded=True, request_handler=_Quiet)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
