@@ -168,6 +168,40 @@ def test_a_stage_stopped_from_outside_ends_as_killed(root: Path, client: MlflowC
     assert len(parents(client)) == 1
 
 
+def test_a_run_that_sigkill_left_behind_is_closed_by_the_next_stage_of_any_execution_and_no_living_one_is(
+    root: Path, client: MlflowClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("GWAINET_PIPELINE_KEY", "make/first")
+    process = FORK.Process(target=_train_until_stopped, args=(root, root / "started"))
+    process.start()
+    wait_for((root / "started").exists)
+    monkeypatch.setenv("GWAINET_PIPELINE_KEY", "make/second")
+    with stage(root, "prepare_faces", None):
+        pass
+    assert children(client)[0].info.status == "RUNNING"
+    process.kill()
+    process.join(20)
+    with stage(root, "check_faces", None):
+        pass
+    first, second = parents(client)
+    killed = children(client)[0]
+    assert (killed.info.status, first.info.status, second.info.status) == ("KILLED", "KILLED", "FINISHED")
+    assert f"{killed.info.run_name} ({killed.info.run_id}) had been killed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "known", [{}, {"gwainet.host": "another"}, {"gwainet.process": ""}, {"gwainet.process": "9999999 0 pid:[1]"}]
+)
+def test_a_run_whose_process_cannot_be_known_to_have_ended_is_left_alone(
+    root: Path, client: MlflowClient, known: dict[str, str]
+):
+    with stage(root) as recorder:
+        for tag, value in known.items():
+            client.set_tag(recorder.run_id, tag, value)
+        with stage(root, "check_faces", None):
+            assert client.get_run(recorder.run_id).info.status == "RUNNING"
+
+
 def test_a_sigterm_handler_of_somebody_else_is_left_alone(root: Path):
     def mine(number: int, frame: object) -> None:
         raise AssertionError

@@ -134,9 +134,7 @@ def test_two_executions_that_differ_in_one_param_differ_in_one_row_of_mlflows_co
     assert {key for key in of_training[0] if of_training[0][key] != of_training[1][key]} == {"train_psnr.learning_rate"}
 
 
-def test_the_walk_from_a_model_is_the_same_over_http(
-    root: Path, chain: tuple[Path, Registered]
-):
+def test_the_walk_from_a_model_is_the_same_over_http(root: Path, chain: tuple[Path, Registered]):
     shutil.copy(chain[0] / "mlflow.db", root / "mlflow.db")
     with serve_mlflow(root):
         over_http = lineage(root, "models:/faces@challenger")
