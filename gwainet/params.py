@@ -248,6 +248,11 @@ class Runtime(Section):
     device: Device = Field("auto", description="auto: a GPU if there is one")
     threads: NotNegative = Field(0, description="of one operation on the CPU; 0: all cores")
     workers: NotNegative = Field(0, description="processes that prepare photos; 0: all cores")
+    processes: Positive | Literal["auto"] = Field(
+        "auto",
+        description="that train one model together and share each batch; auto: one for each GPU, as far as they divide "
+        "the batch",
+    )
     checkpoint_seconds: PositiveFloat = Field(60.0, description="between checkpoints of a training")
 
 

@@ -151,7 +151,7 @@ def test_the_command_is_the_command_lines_own(entry):
 def test_the_command_line_has_a_command_and_a_summary_for_every_stage_and_no_other_stages():
     commands = [command.name for command in app.registered_commands]
     assert len(commands) == len(set(commands))
-    no_stage = {"params", "plan", "where", "ui", "send-unsent", "import-checkpoint", "super-resolve"}
+    no_stage = {"params", "plan", "where", "ui", "lineage", "send-unsent", "import-checkpoint", "super-resolve"}
     assert set(commands) == set(STAGES) | no_stage
     assert list(SUMMARIES) == list(STAGES)
 

@@ -10,6 +10,7 @@ result; `faces`, what `prepare_faces` wrote; `passed`, the `passed.json` of `che
 This module imports nothing heavy, so that the command line's help is instant.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -18,6 +19,7 @@ from typing import Any
 
 from gwainet.params import Params
 from gwainet.progress import say
+from gwainet.recorder import NullRecorder
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Stage:
         return run
 
     def execute(self, params: Params, variant: str | None, paths: Mapping[str, Path], store: Path) -> str:
-        """Run the stage inside a tracked run, as DVC and Kubeflow both do.
+        """Run the stage inside a tracked run, as DVC and Kubeflow both do; a training in as many processes as pay.
 
         Args:
             params: of the profile.
@@ -85,14 +87,34 @@ class Stage:
         Raises:
             GwainetError: any error a user can meet.
         """
-        from gwainet import tracking  # heavy
+        if self.trains and "WORLD_SIZE" not in os.environ:  # which torchrun sets: then this is one of its processes
+            from gwainet.training import launch  # heavy
 
+            count = launch.processes(params.runtime, getattr(params, self.name).batch_size)
+            if count > 1:
+                request = launch.Request(
+                    stage=self.name,
+                    variant=variant,
+                    params=params.model_dump(mode="json"),
+                    paths={name: path.resolve() for name, path in paths.items()},
+                    store=store.resolve(),
+                )
+                return launch.launch(request, count)
+        return self.execute_here(params, variant, paths, store)
+
+    def execute_here(self, params: Params, variant: str | None, paths: Mapping[str, Path], store: Path) -> str:
+        """`execute` in this process: alone, or as one of several that train together, of which the first is tracked."""
         arguments: dict[str, object] = dict(paths)
         if variant is not None:
             arguments["variant"] = variant
         if self.trains:
             arguments["work"] = store / ".gwainet"
         function = self.function()
+        if os.environ.get("RANK", "0") != "0":
+            function(params, recorder=NullRecorder(), **arguments)
+            return ""
+        from gwainet import tracking  # heavy
+
         task = tracking.Task(self.name, variant, params, self.sections, store, self.parts(paths), paths["out"])
         with tracking.stage_run(task) as recorder:
             function(params, recorder=recorder, **arguments)

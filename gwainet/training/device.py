@@ -9,6 +9,7 @@ import torch
 from gwainet.errors import ParamsError
 from gwainet.params import Runtime
 from gwainet.progress import say
+from gwainet.training.distributed import local_size
 from gwainet.workers import cores
 
 # glibc's mallopt names and the values that keep large tensors on the heap, where their pages are used again: with the
@@ -32,7 +33,7 @@ def choose_device(runtime: Runtime) -> torch.device:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         say(f"device: {describe(device)}")
         return device
-    torch.set_num_threads(runtime.threads or cores())
+    torch.set_num_threads(runtime.threads or max(1, cores() // local_size()))
     if sys.platform.startswith("linux"):
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none: then there is nothing to tune
         if mallopt is not None:

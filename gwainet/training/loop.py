@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from gwainet.errors import GwainetError
 from gwainet.progress import progress, say
 from gwainet.recorder import Recorder
+from gwainet.training import distributed
 from gwainet.training.checkpoint import Checkpoints
 
 CURVE_POINTS = 400  # of a whole training: enough for a curve, few enough for any tracking server
@@ -40,7 +41,10 @@ class Phase(Protocol):
         """A picture of fixed validation faces."""
 
     def gains(self) -> pd.DataFrame | None:
-        """What each validation face gains over bicubic, as `gain` in dB; None where nothing is super-resolved."""
+        """What each validation face gains over bicubic, as `gain` in dB; None where nothing is super-resolved.
+
+        Several processes measure together, as in `validate`.
+        """
 
 
 @dataclass(frozen=True)
@@ -104,10 +108,15 @@ class Outcome:
 def fit(phase: Phase, plan: Plan, checkpoints: Checkpoints, recorder: Recorder, device: torch.device) -> Outcome:
     """Train a phase, or continue it where it was interrupted; `phase.modules` end with the weights to keep.
 
+    Of several processes (`gwainet.training.distributed`) all call it, and all end with the same weights; the first one
+    saves and reports.
+
     Raises:
         GwainetError: a loss is no longer a finite number.
+        CheckpointError: the checkpoint is damaged, or not all processes see it.
     """
     outcome, best_state, done = _restore(phase, checkpoints, device, recorder, plan)
+    distributed.agree(done, phase.modules, device)
     log_every = max(1, plan.steps // CURVE_POINTS)
     sums: dict[str, Tensor] = {}
     summed = 0
@@ -126,7 +135,7 @@ def fit(phase: Phase, plan: Plan, checkpoints: Checkpoints, recorder: Recorder, 
             outcome.steps = step + 1
             stop = False
             if outcome.steps % log_every == 0 or outcome.steps == plan.steps:
-                means = {name: float(value) / summed for name, value in sums.items()}
+                means = distributed.mean({name: float(value) / summed for name, value in sums.items()})
                 sums, summed = {}, 0
                 _check_finite(means, outcome.steps, plan)
                 outcome.curves.append({"step": outcome.steps, **means})
@@ -139,7 +148,8 @@ def fit(phase: Phase, plan: Plan, checkpoints: Checkpoints, recorder: Recorder, 
                 stop = _out_of_patience(plan, outcome)
             ticker.advance()
             # a checkpoint is taken only where the sums are empty, so that resumed curves are the same
-            if summed == 0 and (time.monotonic() - saved_at >= plan.checkpoint_seconds):
+            due = time.monotonic() - saved_at >= plan.checkpoint_seconds
+            if due and summed == 0 and distributed.is_first():
                 _save(phase, checkpoints, outcome, best_state)
                 saved_at = time.monotonic()
             if stop:
@@ -157,7 +167,8 @@ def _validate(phase: Phase, step: int, outcome: Outcome, recorder: Recorder, bes
         module.eval()
     values = phase.validate()
     recorder.metrics({f"validation.{name}": value for name, value in values.items()}, step)
-    recorder.picture("samples", phase.samples(), step)
+    if distributed.is_first():
+        recorder.picture("samples", phase.samples(), step)
     for module in phase.modules.values():
         module.train()
     outcome.validations.append({"step": step, **values})

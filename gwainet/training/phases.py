@@ -1,7 +1,7 @@
 """The phases of Sec. 4.2 as steps and validations; `gwainet.training.loop.fit` runs them."""
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import numpy as np
@@ -21,6 +21,7 @@ from gwainet.nets.wnet import Sampler, Wnet, warp
 from gwainet.params import PretrainInet, PretrainWnet, SchedulePart, TrainAdversarial, Training, TrainPsnr
 from gwainet.psnr import psnr
 from gwainet.tensors import column, to_tensor, to_uint8
+from gwainet.training import distributed
 from gwainet.training.pictures import SAMPLE_FACES, sample_rows, sheet
 from gwainet.training.sampling import BatchSampler, PairSampler, draw_partners, generator_for
 
@@ -28,6 +29,7 @@ VALIDATION_BATCH = 16  # pictures; bounds memory, changes nothing
 
 Settings = PretrainInet | PretrainWnet | TrainPsnr | TrainAdversarial
 M = TypeVar("M", bound=nn.Module)
+R = TypeVar("R")
 
 
 def adam(parameters: Iterable[nn.Parameter], settings: Training, learning_rate: float) -> torch.optim.Adam:
@@ -54,9 +56,10 @@ def validation_rows(faces: Faces, settings: Training) -> Rows:
     return rows[np.linspace(0, len(rows) - 1, settings.validation_faces).round().astype(np.int64)]
 
 
-def _batches(rows: Rows) -> Iterator[Rows]:
-    for start in range(0, len(rows), VALIDATION_BATCH):
-        yield rows[start : start + VALIDATION_BATCH]
+def _over_batches(work: Callable[[slice], R], count: int) -> list[R]:
+    """`work` of each batch of `count` validation pictures, in order; several processes share them out."""
+    batches = [slice(start, min(start + VALIDATION_BATCH, count)) for start in range(0, count, VALIDATION_BATCH)]
+    return distributed.gather([work(batch) for batch in distributed.own(batches)], len(batches))
 
 
 class WarpPhase:
@@ -89,12 +92,15 @@ class WarpPhase:
     @torch.inference_mode()
     def validate(self) -> dict[str, float]:
         """PSNR of the warped guide against the ground truth, and of the guide as it is, dB."""
-        warped, plain = [], []
-        for rows in _batches(self.rows):
-            target, guide = self.faces.hr[rows], self.faces.hr[self.faces.guide_row[rows]]
-            warped += [psnr(a, b) for a, b in zip(self._pictures(rows)[0], target, strict=True)]
-            plain += [psnr(a, b) for a, b in zip(guide, target, strict=True)]
-        return {"psnr_warped": float(np.mean(warped)), "psnr_guide": float(np.mean(plain))}
+
+        def measure(batch: slice) -> list[tuple[float, float]]:
+            rows = self.rows[batch]
+            made, _ = self._pictures(rows)
+            of = zip(made, self.faces.hr[self.faces.guide_row[rows]], self.faces.hr[rows], strict=True)
+            return [(psnr(warped, target), psnr(guide, target)) for warped, guide, target in of]
+
+        warped, guide = np.mean(list(itertools.chain(*_over_batches(measure, len(self.rows)))), axis=0)
+        return {"psnr_warped": float(warped), "psnr_guide": float(guide)}
 
     def _pictures(self, rows: Rows) -> tuple[images.Uint8, Tensor]:
         batch = self.faces.batch(rows, self.faces.guide_row[rows], self.device)
@@ -267,8 +273,12 @@ class IdentityPhase:
     @torch.inference_mode()
     def validate(self) -> dict[str, float]:
         """Area under the ROC curve of telling validation pairs apart: 0.5 is chance."""
-        both = zip(_batches(self.rows), _batches(self.partners), strict=True)
-        logits = np.concatenate([self._logits(first, second).cpu().numpy() for first, second in both])
+
+        def measure(batch: slice) -> npt.NDArray[np.float32]:
+            logits: npt.NDArray[np.float32] = self._logits(self.rows[batch], self.partners[batch]).cpu().numpy()
+            return logits
+
+        logits = np.concatenate(_over_batches(measure, len(self.rows)))
         same, other = logits[self.same == 1], logits[self.same == 0]
         statistic = mannwhitneyu(same, other).statistic  # U / (n m) is the area under the curve
         return {"auc": float(statistic) / (len(same) * len(other))}
@@ -317,12 +327,14 @@ def mean_psnr(generator: Generator, faces: Faces, rows: Rows) -> float:
 
 
 def image_psnr(generator: Generator, faces: Faces, rows: Rows) -> npt.NDArray[np.float64]:
-    """PSNR of each image in dB, with the fixed guides. Shapes: (N,) -> (N,)."""
-    values: list[float] = []
-    for part in _batches(rows):
+    """PSNR of each image in dB, with the fixed guides; several processes share them out. Shapes: (N,) -> (N,)."""
+
+    def measure(batch: slice) -> list[float]:
+        part = rows[batch]
         made = generator.super_resolve(faces.lr[part], faces.hr[faces.guide_row[part]])
-        values += [psnr(sr, gt) for sr, gt in zip(made.sr, faces.hr[part], strict=True)]
-    return np.array(values)
+        return [psnr(sr, gt) for sr, gt in zip(made.sr, faces.hr[part], strict=True)]
+
+    return np.array(list(itertools.chain(*_over_batches(measure, len(rows)))))
 
 
 def gains_over_bicubic(generator: Generator, faces: Faces, rows: Rows) -> pd.DataFrame:
@@ -349,4 +361,5 @@ def sample_sheet(generator: Generator, faces: Faces, rows: Rows) -> Image.Image:
 def _update(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
     optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
+    distributed.average_gradients(parameter for group in optimiser.param_groups for parameter in group["params"])
     optimiser.step()

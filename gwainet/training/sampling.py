@@ -1,5 +1,7 @@
 """Which images and guides each step sees: a pure function of (seed, step), so a resumed training continues exactly.
 
+Of several processes each draws the whole batch and gathers its share of the pictures alone.
+
 Streams keep the draws of different purposes apart: the critic's batches, the generator's, the guides.
 """
 
@@ -11,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from gwainet.dataset import Batch, Faces, Rows
+from gwainet.training.distributed import share
 
 Stream = Literal["generator", "critic", "pairs"]
 _STREAMS: dict[Stream, int] = {"generator": 0, "critic": 1, "pairs": 2}
@@ -27,7 +30,7 @@ class BatchSampler:
 
     Args:
         faces: prepared faces.
-        batch_size: targets of a batch.
+        batch_size: targets of a batch, of all processes together.
         seed: of order, guides and flips.
         stream: batches of another stream are drawn independently.
         horizontal_flip: mirror target and guide independently, half of the time (D10).
@@ -53,18 +56,18 @@ class BatchSampler:
         return generator_for(self.seed, self.stream, _DRAWS, step)
 
     def batch(self, step: int, device: torch.device) -> Batch:
-        """The batch of a step."""
-        rows, draws = self.rows(step), self.draws(step)
+        """The batch of a step: this process's share of it."""
+        rows, draws, own = self.rows(step), self.draws(step), share(self.batch_size)
         guides = self.faces.draw_guides(rows, draws)
         if not self.horizontal_flip:
-            return self.faces.batch(rows, guides, device)
+            return self.faces.batch(rows[own], guides[own], device)
         flips: npt.NDArray[np.bool_] = draws.random((2, len(rows))) < 0.5
-        return self.faces.batch(rows, guides, device, flips[0], flips[1])
+        return self.faces.batch(rows[own], guides[own], device, flips[0, own], flips[1, own])
 
     def epsilon(self, step: int, device: torch.device) -> torch.Tensor:
         """Epsilon of the gradient penalty, one a sample (Eq. 8; L7). Shapes: -> (B, 1, 1, 1)."""
         draw = generator_for(self.seed, self.stream, _EPSILON, step).random(self.batch_size, dtype=np.float32)
-        return torch.from_numpy(draw).to(device).view(-1, 1, 1, 1)
+        return torch.from_numpy(draw[share(self.batch_size)]).to(device).view(-1, 1, 1, 1)
 
 
 class PairSampler:
@@ -76,9 +79,11 @@ class PairSampler:
         self._split_end = int((faces.manifest["split"] == "train").sum())  # the training split's rows come first
 
     def rows(self, step: int) -> tuple[Rows, Rows, npt.NDArray[np.float32]]:
-        """First and second picture of each pair, and 1 where they show one person."""
+        """First and second picture of each pair of this process's share, and 1 where they show one person."""
         first, draws = self.anchors.rows(step), self.anchors.draws(step)
-        return first, *draw_partners(self.faces, first, 0, self._split_end, draws)
+        second, same = draw_partners(self.faces, first, 0, self._split_end, draws)
+        own = share(len(first))
+        return first[own], second[own], same[own]
 
 
 def draw_partners(

@@ -12,6 +12,7 @@ from gwainet.files import file_digest, staged_directory, write_json
 from gwainet.nets.model import Metadata, save_weights
 from gwainet.params import Params
 from gwainet.recorder import Recorder
+from gwainet.training import distributed, launch
 from gwainet.training.checkpoint import Checkpoints, code_digest
 from gwainet.training.device import choose_device, device_facts
 from gwainet.training.loop import Outcome, Phase, Plan, fit
@@ -55,7 +56,8 @@ class Session:
                 raise CheckpointError(f"{path} does not exist: run the stage that writes it")
         self.stage, self.params, self.faces, self.recorder = stage, params, faces, recorder
         self.device: torch.device = choose_device(params.runtime)
-        recorder.params(device_facts(self.device))
+        distributed.join(self.device)
+        recorder.params({**device_facts(self.device), "device.processes": distributed.size()})
         recorder.dataset(params.profile, faces.digest, faces.info["images"], "training")
         fingerprint = {
             "params": params.digest(sections),
@@ -79,6 +81,8 @@ class Session:
     ) -> None:
         """Train a phase as long as `settings` say, resuming an interrupted training, and write `out` in one piece.
 
+        Of several processes the first one writes.
+
         Args:
             phase: what a step and a validation are.
             settings: of the phase: its schedule and when it validates.
@@ -89,10 +93,14 @@ class Session:
             patience: validations without a new best after which training stops (L11).
             counts: what else a step does, name -> times; its total joins the stage's numbers.
         """
+        launch.check_share(settings.batch_size, distributed.size())
         steps = total_steps(settings, len(self.faces.targets("train")))
         seconds = self.params.runtime.checkpoint_seconds
         plan = Plan(self.stage, steps, settings.validate_every, best, patience, seconds)
         outcome = fit(phase, plan, self.checkpoints, self.recorder, self.device)
+        gains = phase.gains()  # all processes measure
+        if not distributed.is_first():
+            return
         networks, faces = self.params.networks, self.faces
         with staged_directory(out) as directory:
             for file, (kind, module) in keep.items():
@@ -100,6 +108,9 @@ class Session:
                 save_weights(directory / file, module, metadata)
             totals = {name: float(outcome.steps * times) for name, times in (counts or {}).items()}
             self._write(directory, phase, outcome, totals)
+            if gains is not None:
+                gains.to_csv(directory / "gains.csv", index=False)
+                self.recorder.picture("gains", histogram(gains["gain"].to_numpy(), GAINS_TITLE, "dB"), outcome.steps)
         self.recorder.artifact(out, "outputs")
         self.checkpoints.remove()
 
@@ -111,7 +122,4 @@ class Session:
         curves.to_csv(directory / "curves.csv", index=False)
         validations.to_csv(directory / "validation.csv", index=False)
         phase.samples().save(directory / "samples.png")
-        if (gains := phase.gains()) is not None:
-            gains.to_csv(directory / "gains.csv", index=False)
-            self.recorder.picture("gains", histogram(gains["gain"].to_numpy(), GAINS_TITLE, "dB"), outcome.steps)
         self.recorder.metrics({f"final.{name}": value for name, value in metrics.items()}, outcome.steps)
