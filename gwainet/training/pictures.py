@@ -14,7 +14,7 @@ from gwainet.params import SCALE
 
 SAMPLE_FACES = 6  # rows of a sheet
 ERROR_GAIN = 4  # |SR - GT| is shown so many times as bright
-FLOW_SHARE = 8  # full colour from a flow of width / 8 on: fixed, so that the pictures of a series can be compared
+FLOW_SHARE = 12  # full colour from a flow of width / 12 on: fixed, so that the pictures of a series can be compared
 
 # The colour wheel of Baker et al. (A Database and Evaluation Methodology for Optical Flow, IJCV 2011): how much of the
 # turn lies between red, yellow, green, cyan, blue, magenta and red, for steps that the eye takes for equal.
@@ -108,7 +108,7 @@ def _with_legend(made: Image.Image, reach: float) -> Image.Image:
     whole.paste(Image.fromarray(wheel(side)), (gap, made.height + gap))
     lines = (
         "flow: from each pixel of the warped guide to the point of the guide that it shows;",
-        f"white: none, full colour: {reach:g} px of {reach * FLOW_SHARE:g}, darker: more",
+        f"white: none, full colour: {reach:.3g} px of {reach * FLOW_SHARE:g}, darker: more",
     )
     draw = ImageDraw.Draw(whole)
     draw.multiline_text((side + 3 * gap, made.height + gap + side // 2), "\n".join(lines), fill="black", anchor="lm")
