@@ -19,6 +19,7 @@ from gwainet.files import staged_file
 from gwainet.params import check_params, flatten
 from gwainet.report import stage_page
 from gwainet.stages import STAGES, Stage
+from gwainet.tracking.execution import kubeflow_key
 
 # stage -> its file of facts, and the names shown of it (none: all). Trainings write metrics.json.
 FACTS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -79,7 +80,7 @@ def run(
                 "MLFLOW_TRACKING_URI is not set in this pod, so its run and the registered model would be lost with "
                 "it: name a secret that holds it under `mlflow` in cluster.yaml, or enable Kubeflow's MLflow plugin"
             )
-        os.environ["GWAINET_PIPELINE_KEY"] = f"kfp/{execution}"
+        os.environ["GWAINET_PIPELINE_KEY"] = kubeflow_key(execution)
     settings, stage = check_params(_json(params), "the pipeline's params"), STAGES[name]
     with TemporaryDirectory() as scratch:
         paths = gather(stage, settings.profile, variant, Path(scratch), inputs)

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from ruamel.yaml import YAML
 
 from gwainet.errors import GwainetError
@@ -35,6 +36,8 @@ Overrides = Annotated[
     typer.Option("--set", help="section.key=value, applied last, such as train_psnr.learning_rate=2e-4; repeatable."),
 ]
 Root = Annotated[Path, typer.Option("--root", help="Where data/, models/ and reports/ lie.")]
+
+LONG_LINE = 4000  # characters: in a file or a pipe nothing is wrapped
 
 SUMMARIES = {
     "fetch_faces": "Check what the user brought, or draw the demo's people.",
@@ -277,6 +280,29 @@ def roll_back(
         change = promotion.rollback(load_params(params, profile, overrides or []), root, reason=reason)
     if as_json:
         typer.echo(json.dumps(change, indent=2))
+
+
+@app.command("lineage")
+def show_lineage(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="models:/NAME/VERSION, models:/NAME@ALIAS, m-ID, runs:/RUN or a run's id.", metavar="MODEL_URI"
+        ),
+    ],
+    root: Root = Path(),
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Walk from a model back to its photos, code and params, run by run; what is missing is said."""
+    with user_errors():
+        from gwainet.tracking.lineage import lineage, tree  # heavy
+
+        walk = lineage(Path(os.environ.get("DVC_ROOT", root)).resolve(), model)
+    if as_json:
+        typer.echo(json.dumps(walk.as_dict(), indent=2))
+    else:
+        on_terminal = Console().is_terminal
+        Console(highlight=False, emoji=False, width=None if on_terminal else LONG_LINE).print(tree(walk))
 
 
 def _in_a_folder(path: Path | None) -> Path | None:

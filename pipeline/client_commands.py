@@ -12,10 +12,10 @@ import typer
 
 import gwainet
 from gwainet.__main__ import Overrides, ParamsFile, Profile, user_errors
-from gwainet.errors import ClusterError
+from gwainet.errors import ClusterError, TrackingError
 from gwainet.params import load_params
 from gwainet.progress import say
-from gwainet.tracking.execution import code_version
+from gwainet.tracking.execution import code_version, kubeflow_key
 from pipeline import PIPELINE_NAME
 from pipeline.cron import check_cron
 from pipeline.login import Login, find_login
@@ -104,8 +104,10 @@ def submit(
         with _compiled(params, profile, overrides, cluster, package) as compiled:
             server = _connect(login)
             version = compiled.upload(server)
-            run_id = server.start(version, _experiment(experiment), run_name or f"{compiled.name}-{_stamp()}")
+            title = run_name or f"{compiled.name}-{_stamp()}"
+            run_id = server.start(version, _experiment(experiment), title)
             typer.echo(server.run_page(run_id))
+            _track(compiled.package, version.name, run_id, title, server.run_page(run_id))
             if wait:
                 _follow(server, run_id, compiled.package.stages(), every)
 
@@ -258,6 +260,29 @@ def _compiled(
 
         content = read_package(package)
         yield _Compiled(package, content, name, f"{start}-{content.digest}")
+
+
+def _track(package: "Package", version: str, run_id: str, title: str, page: str) -> None:
+    """Make the run's MLflow run before its stages start: clocks of pods differ, so they should only look it up.
+
+    Whatever hinders it is said and hinders no run: the first stage makes what is missing.
+    """
+    instead = "the first stage will make this execution's MLflow run"
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if not package.gives("MLFLOW_TRACKING_URI"):
+        say("MLflow: the pods get no MLFLOW_TRACKING_URI (`mlflow` in cluster.yaml): Kubeflow's plugin makes runs")
+    elif not uri.startswith("http"):
+        say(f"MLflow: MLFLOW_TRACKING_URI names no server here, so {instead}")
+    else:
+        from gwainet import tracking  # heavy
+
+        tags = {"gwainet.pipeline_version": version, "gwainet.kubeflow_run": page}
+        try:
+            made = tracking.open_execution(Path(), kubeflow_key(run_id), title, tags, package.params())
+        except TrackingError as error:
+            say(f"MLflow: {error}. The run goes on, and {instead}")
+        else:
+            say(f"MLflow: {made}")
 
 
 def _connect(login: Login) -> "Pipelines":

@@ -12,7 +12,8 @@ import yaml  # not ruamel: kfp writes by YAML 1.1's rules, where 1e-4 is text an
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
-from gwainet.errors import ClusterError
+from gwainet.errors import ClusterError, ParamsError
+from gwainet.params import Params, check_params
 
 _LONG = 200  # characters: a component's source; its digest is enough to see that it changed
 
@@ -67,6 +68,21 @@ class Package:
                 if "params" not in path or values.setdefault(name, value) != value:
                     values[of_task] = value
         return values
+
+    def params(self) -> Params | None:
+        """The params that its tasks get, put together; None if this version of the project does not know them."""
+        sections: dict[str, object] = {}
+        for _, text in _json_parameters(self.spec):
+            sections |= json.loads(text)
+        try:
+            return check_params(sections)
+        except ParamsError:
+            return None
+
+    def gives(self, variable: str) -> bool:
+        """Whether a task's pod gets the environment variable from a secret."""
+        leaves = _leaves(self.platform, ())
+        return any(path[-1] == "envVar" and value == variable for path, value in leaves)
 
 
 def read_package(path: Path) -> Package:

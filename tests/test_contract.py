@@ -46,7 +46,8 @@ WATCHED = (
 # docs/formats.md
 FILES = {
     "check_faces": {"passed.json", "validation.json", "report.html"},
-    "train_adversarial": {"critic.safetensors"},
+    "train_psnr": {"gains.csv"},
+    "train_adversarial": {"critic.safetensors", "gains.csv"},
     "register_model": {"registered.json"},
 }
 TRAINED = {"weights.safetensors", "metrics.json", "curves.csv", "validation.csv", "samples.png"}
@@ -150,8 +151,8 @@ def test_the_command_is_the_command_lines_own(entry):
 def test_the_command_line_has_a_command_and_a_summary_for_every_stage_and_no_other_stages():
     commands = [command.name for command in app.registered_commands]
     assert len(commands) == len(set(commands))
-    no_stage = {"params", "plan", "where", "ui", "send-unsent", "mirror-source", "import-checkpoint", "super-resolve"}
-    no_stage |= {"promote", "rollback"}
+    no_stage = {"params", "plan", "where", "ui", "lineage", "send-unsent", "mirror-source", "import-checkpoint"}
+    no_stage |= {"super-resolve", "promote", "rollback"}
     assert set(commands) == set(STAGES) | no_stage
     assert list(SUMMARIES) == list(STAGES)
 

@@ -165,6 +165,12 @@ def check_outputs(
     """
     faces = project.faces
     written = {"weights.safetensors", "metrics.json", "curves.csv", "validation.csv", "samples.png"}
+    if kind == "generator":
+        written.add("gains.csv")
+        gains = pd.read_csv(out / "gains.csv")
+        assert gains["row"].tolist() == faces.targets("validation").tolist()
+        assert gains["psnr"].mean() == pytest.approx(metrics(out)["psnr"])
+        assert (gains["psnr"] - gains["bicubic"]).tolist() == pytest.approx(gains["gain"].tolist())
     assert set(content(out)) - {"critic.safetensors"} == written
     expected = Metadata(kind, project.params(stage).networks, faces.means, faces.height, faces.width, guided)
     assert read_weights(out / "weights.safetensors", kind)[1] == expected

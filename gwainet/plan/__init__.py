@@ -21,7 +21,8 @@ from gwainet.plan.timing import Timing, time_phase
 from gwainet.stages import STAGES
 from gwainet.training.device import choose_device, describe
 from gwainet.training.loop import Plan
-from gwainet.training.phases import SAMPLE_FACES, schedule_steps, total_steps
+from gwainet.training.phases import schedule_steps, total_steps
+from gwainet.training.pictures import SAMPLE_FACES
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,17 @@ class Stage:
             if template != "{start}" or start
         }
 
+    def parts(self, paths: Mapping[str, Path]) -> dict[str, Path]:
+        """What the stage reads, each made by one run: of a directory of variants every variant (`psnr_guided`)."""
+        parts: dict[str, Path] = {}
+        for name, template in self.inputs.items():
+            made = next((stage for stage in STAGES.values() if stage.out == f"{template}/{{variant}}"), None)
+            if made is not None:
+                parts |= {f"{name}_{variant}": paths[name] / variant for variant in made.variants}
+            elif name in paths:
+                parts[name] = paths[name]
+        return parts
+
     def function(self) -> Callable[..., Any]:
         """The stage's `run`, imported only now."""
         run: Callable[..., Any] = import_module(f"gwainet.stages.{self.name}").run
@@ -94,7 +105,6 @@ class Stage:
 
     def execute_here(self, params: Params, variant: str | None, paths: Mapping[str, Path], store: Path) -> str:
         """`execute` in this process: alone, or as one of several that train together, of which the first is tracked."""
-        inputs = {name: path for name, path in paths.items() if name != "out"}
         arguments: dict[str, object] = dict(paths)
         if variant is not None:
             arguments["variant"] = variant
@@ -102,12 +112,11 @@ class Stage:
             arguments["work"] = store / ".gwainet"
         function = self.function()
         if os.environ.get("RANK", "0") != "0":
-            with self._checkpoints_mirrored():
-                function(params, recorder=NullRecorder(), **arguments)
+            function(params, recorder=NullRecorder(), **arguments)
             return ""
         from gwainet import tracking  # heavy
 
-        task = tracking.Task(self.name, variant, params, self.sections, store, inputs, paths["out"])
+        task = tracking.Task(self.name, variant, params, self.sections, store, self.parts(paths), paths["out"])
         with tracking.stage_run(task) as recorder, self._checkpoints_mirrored():
             function(params, recorder=recorder, **arguments)
         say(f"{task.name}: wrote {task.out}")

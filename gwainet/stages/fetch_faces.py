@@ -4,6 +4,7 @@ Only `raw/` is written, and `data/source/<profile>/` where it mirrors a bucket (
 are read where they lie, never copied, changed or deleted.
 """
 
+import json
 from pathlib import Path
 
 from gwainet.files import staged_directory, write_json
@@ -38,18 +39,18 @@ def run(params: Params, *, source: Path, out: Path, recorder: Recorder) -> None:
             write_json(partial / LOCATION_FILE, bring(settings, source))
         files = locate(settings, partial if inside_raw else source)
         listing = files.listing()
-        write_json(
-            partial / "source.json",
-            {
-                "source": settings.source,
-                "files": files.describe(),
-                "photos": listing.found,
-                "identities": listing.identities,
-                "licence": licence(settings.source, settings.images),
-                "inside_raw": inside_raw,
-            },
-        )
+        facts = {
+            "source": settings.source,
+            "files": files.describe(),
+            "photos": listing.found,
+            "identities": listing.identities,
+            "licence": licence(settings.source, settings.images),
+            "inside_raw": inside_raw,
+        }
+        write_json(partial / "source.json", facts)
     recorder.metrics({"photos": listing.found, "identities": listing.identities})
+    recorder.tags({"gwainet.source": json.dumps(facts)})  # on the run itself: `python -m gwainet lineage` shows it
+    recorder.artifact(out / "source.json", "outputs")
     say(f"fetch_faces: {listing.found:,} photos of {listing.identities:,} people ({settings.source})")
     if not inside_raw:
         say(f"Licence: {licence(settings.source, settings.images)}")

@@ -5,14 +5,16 @@ Importing this module is cheap; MLflow itself (seconds) is imported when a stage
 
 import os
 import sys
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from gwainet.errors import TrackingError
+from gwainet.params import Params
 from gwainet.recorder import Recorder
 from gwainet.tracking.execution import Task, experiment_name, is_default_store, shown, tracking_uri
 
-__all__ = ["Task", "serve", "stage_run", "where"]
+__all__ = ["Task", "open_execution", "page", "serve", "stage_run", "where"]
 
 # Read by MLflow when it is imported, which this package's other modules do: they must be set before. A user's own win.
 for _name, _value in {
@@ -48,16 +50,27 @@ def where(root: Path) -> str:
 
 
 def page(recorder: Recorder, root: Path) -> str:
-    """Where to look at the run that a recorder of `stage_run` belongs to: an address, if a server keeps it.
-
-    GWAINET_MLFLOW_PAGES is the server's address for people, where that is not the one that programs use.
-    """
+    """Where to look at the run that a recorder of `stage_run` belongs to: an address, if a server keeps it."""
     from gwainet.tracking.runs import RunRecorder
 
+    return _page(root, recorder.experiment_id, recorder.run_id) if isinstance(recorder, RunRecorder) else where(root)
+
+
+def _page(root: Path, experiment: str, run: str) -> str:
+    """GWAINET_MLFLOW_PAGES is the server's address for people, where that is not the one that programs use."""
     uri = os.environ.get("GWAINET_MLFLOW_PAGES") or shown(tracking_uri(root))
-    if not uri.startswith("http") or not isinstance(recorder, RunRecorder):
-        return where(root)
-    return f"{uri.rstrip('/')}/#/experiments/{recorder.experiment_id}/runs/{recorder.run_id}"
+    return f"{uri.rstrip('/')}/#/experiments/{experiment}/runs/{run}" if uri.startswith("http") else where(root)
+
+
+def open_execution(root: Path, key: str, name: str, tags: Mapping[str, str], params: Params | None) -> str:
+    """Make the run of an execution before its stages start elsewhere, and say where to look at it.
+
+    Raises:
+        TrackingError: the server cannot be used.
+    """
+    from gwainet.tracking import runs
+
+    return _page(root, *runs.open_execution(root, key, name, tags, params))
 
 
 def serve(root: Path, port: int) -> None:

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from gwainet.files import tree_digest
+import psutil
+
+from gwainet.files import file_digest, tree_digest
 from gwainet.params import Params
 
 # What shapes a result, of all that git watches: not dvc.lock, which `dvc repro` rewrites between two stages.
@@ -21,6 +23,8 @@ HASHED_BYTES = 1 << 30  # more is seconds of reading before every stage: names a
 
 
 ABSENT = "absent"  # the digest of what does not exist
+
+INPUT, OUTPUT = "gwainet.input.", "gwainet.output."  # tags: an input's name, or an output's file -> digest
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Task:
         params: of the profile.
         sections: the params sections that shape the stage's result.
         root: the project's root, where the default store lies (`mlflow.db`, `mlruns/`).
-        inputs: argument name -> path of what the stage reads; their digests become tags.
+        inputs: name -> path of what the stage reads, each made by one run; their digests become tags.
         out: what the stage writes; its digest becomes a tag.
     """
 
@@ -141,6 +145,43 @@ def pipeline_key(params: Params, code: CodeVersion) -> str:
     if experiment := os.environ.get("DVC_EXP_NAME"):
         return f"dvc-exp/{experiment}/{params_digest(params)}"
     return f"dvc/{params.profile}/{code}/{params_digest(params)}"
+
+
+def kubeflow_key(run_id: str) -> str:
+    """The key of an execution on Kubeflow: its submitter and its pods know the run's id."""
+    return f"kfp/{run_id}"
+
+
+def output_digests(out: Path) -> dict[str, str]:
+    """Tags with the digest of what a stage wrote, and with that of each file in it: a later stage may read but one."""
+    tags = {"gwainet.output_digest": data_digest(out)}
+    files = [file for file in sorted(out.iterdir()) if file.is_file()] if out.is_dir() else []
+    if sum(file.stat().st_size for file in files) <= HASHED_BYTES:
+        tags |= {f"{OUTPUT}{file.name}": file_digest(file) for file in files}
+    return tags
+
+
+def this_process() -> str:
+    """What tells this process from every other one of this machine, earlier ones among them."""
+    try:
+        space = Path("/proc/self/ns/pid").readlink().name
+    except OSError:  # no Linux
+        space = ""
+    return f"{os.getpid()} {psutil.Process().create_time():.0f} {space}"
+
+
+def is_gone(process: str) -> bool:
+    """Whether a process of this machine, in the words of `this_process`, has ended; not if it cannot be known."""
+    pid, started, space = [*process.split(" "), "", "", ""][:3]
+    if not pid or space != this_process().split(" ")[2]:  # another container's process has its own numbers
+        return False
+    try:
+        # the clock that a start is read from may be set
+        return bool(abs(psutil.Process(int(pid)).create_time() - float(started)) > 5)
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.Error:
+        return False
 
 
 def data_digest(path: Path) -> str:

@@ -22,6 +22,7 @@ SECONDS_BETWEEN_BLOCKS = 10.0
 SECONDS_BETWEEN_SAMPLES = 2.0  # of the system's metrics, averaged over a block
 LONGEST_PAUSE = 300.0  # between two tries while the server is away
 PAUSES_AT_END = (0.0, 2.0, 5.0)  # before the last tries
+PATIENCE_AT_END = 60.0  # seconds without anything taken, after which the rest is left unsent
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ class Outbox:
         self._metrics: deque[Metric] = deque()
         self._parcels: deque[Parcel] = deque()
         self._refused: list[Parcel] = []
-        self._sending = threading.Lock()
-        self._wake, self._closed = threading.Event(), False
+        self._wake, self._closed, self._given_up = threading.Event(), False, False
+        self._patient, self._taken_at = True, 0.0
         self._failures, self._try_at, self.problem = 0, 0.0, ""
         # of MLflow's monitor only the sampling is used: its own thread ends for good at the first failed call,
         # and logs nothing of a stage shorter than its interval
@@ -76,34 +77,38 @@ class Outbox:
     def add(self, metrics: Sequence[Metric]) -> None:
         """Take metrics, to be sent with the next block."""
         self._metrics.extend(metrics)
-        if len(self._metrics) >= BLOCK and not self.away:
-            self._wake.set()
+        if len(self._metrics) >= BLOCK:
+            self.hurry()
 
     def put(self, parcel: Parcel) -> None:
         """Take anything else."""
         self._parcels.append(parcel)
 
-    def flush(self) -> bool:
-        """Send all that waits, now; False if the server could not be reached (then all of it still waits)."""
-        with self._sending:
-            try:
-                while self._metrics:
-                    block = [self._metrics[i] for i in range(min(BLOCK, len(self._metrics)))]
-                    self._deliver(
-                        Parcel(
-                            {"metrics": _as_json(block)},
-                            # a metric that is sent twice, after an answer got lost, is stored once
-                            partial(self._client.log_batch, self._run_id, metrics=block),
-                        )
+    def hurry(self) -> None:
+        """Have what waits sent soon, unless the server is away; nobody waits for it."""
+        if not self.away:
+            self._wake.set()
+
+    def _flush(self) -> bool:
+        """Send all that waits; False if the server could not be reached: then the rest still waits."""
+        try:
+            while self._metrics and not self._given_up:
+                block = [self._metrics[i] for i in range(min(BLOCK, len(self._metrics)))]
+                self._deliver(
+                    Parcel(
+                        {"metrics": _as_json(block)},
+                        # a metric that is sent twice, after an answer got lost, is stored once
+                        partial(self._client.log_batch, self._run_id, metrics=block),
                     )
-                    for _ in block:
-                        self._metrics.popleft()
-                while self._parcels:
-                    self._deliver(self._parcels[0])
-                    self._parcels.popleft()
-            except Exception as error:  # noqa: BLE001  any error of any artifact store: kept, tried again, reported
-                self.failed(error)
-                return False
+                )
+                for _ in block:
+                    self._metrics.popleft()
+            while self._parcels and not self._given_up:
+                self._deliver(self._parcels[0])
+                self._parcels.popleft()
+        except Exception as error:  # noqa: BLE001  any error of any artifact store: kept, tried again, reported
+            self.failed(error)
+            return False
         if self._failures:
             say(f"MLflow at {self._server} is back: what waited was sent")
         self._failures, self.problem = 0, ""
@@ -119,6 +124,7 @@ class Outbox:
             if not self._refused:
                 say(f"MLflow at {self._server} refuses {', '.join(parcel.about)}: {brief(error)}")
             self._refused.append(parcel)
+        self._taken_at = time.monotonic()
 
     def failed(self, error: Exception) -> None:
         """Remember a failed try: the next is made after a pause that doubles."""
@@ -133,26 +139,28 @@ class Outbox:
         self._try_at = time.monotonic() + pause
 
     def close(self, patient: bool = True) -> bool:
-        """Stop the thread and send the rest; False if something is unsent.
+        """Send the rest and stop the thread; False if something is unsent.
 
         Args:
             patient: try several times; a process that is told to end should not.
         """
-        self._closed = True
+        self._patient, self._closed = patient, True
+        closed_at = time.monotonic()
+        patience = PATIENCE_AT_END if patient else min(5.0, PATIENCE_AT_END)
         self._wake.set()
-        self._thread.join()
-        self._sample()
-        self._publish()
-        for pause in PAUSES_AT_END if patient else (0.0,):
-            time.sleep(pause)
-            if self.flush():
-                return not self._refused
-        return False
+        while self._thread.is_alive():
+            self._thread.join(0.1)
+            # a server may hold a request for minutes
+            if time.monotonic() - max(closed_at, self._taken_at) > patience:
+                self._given_up, self.problem = True, self.problem or "it does not answer"
+                return False
+        return not (self._metrics or self._parcels or self._refused)
 
     def write_unsent(self, path: Path, about: dict[str, object]) -> None:
         """Write what is still unsent as JSON."""
-        parcels = [Parcel({"metrics": _as_json(self._metrics)}, dict)] if self._metrics else []
-        unsent = [{**parcel.about, **parcel.keep()} for parcel in (*parcels, *self._parcels)]
+        metrics = self._metrics.copy()  # a request that hangs may still end, in its thread
+        parcels = [Parcel({"metrics": _as_json(metrics)}, dict)] if metrics else []
+        unsent = [{**parcel.about, **parcel.keep()} for parcel in (*parcels, *self._parcels.copy())]
         refused = [{**parcel.about, **parcel.keep()} for parcel in self._refused]
         write_json(path, {**about, "problem": self.problem, "unsent": unsent, "refused": refused})
 
@@ -161,16 +169,21 @@ class Outbox:
         while True:
             woken = self._wake.wait(SECONDS_BETWEEN_SAMPLES)
             self._wake.clear()
-            if self._closed:
-                return
             self._sample()
+            if self._closed:
+                break
             now = time.monotonic()
             if now >= block_at:
                 block_at = now + SECONDS_BETWEEN_BLOCKS
                 self._publish()
                 woken = True
             if woken and now >= self._try_at:
-                self.flush()
+                self._flush()
+        self._publish()
+        for pause in PAUSES_AT_END if self._patient else (0.0,):
+            time.sleep(pause)
+            if self._flush():
+                return
 
     def _sample(self) -> None:
         if self._monitor is not None:

@@ -27,14 +27,19 @@ from gwainet.params import Params
 from gwainet.progress import say
 from gwainet.tracking.execution import (
     ABSENT,
+    INPUT,
+    OUTPUT,
     CodeVersion,
     Task,
     code_version,
     data_digest,
     experiment_name,
+    is_gone,
+    output_digests,
     params_digest,
     pipeline_key,
     shown,
+    this_process,
     tracking_uri,
     user,
 )
@@ -164,7 +169,7 @@ class RunRecorder:
     def finish(self, status: Status, out: Path, error: BaseException | None = None) -> None:
         """Send the rest and close the run; whatever goes wrong here is said, and the stage's own end stands."""
         if error is None:
-            self.tags({"gwainet.output_digest": data_digest(out)})
+            self.tags(output_digests(out))
         else:
             self.tags({"gwainet.error": "".join(traceback.format_exception(error, limit=-3))[-LONGEST_TAG:]})
         if self._parent is not None:
@@ -186,8 +191,7 @@ class RunRecorder:
 
     def _send(self, about: dict[str, object], send: Callable[[], object]) -> None:
         self._outbox.put(Parcel(about, send))
-        if not self._outbox.away:
-            self._outbox.flush()
+        self._outbox.hurry()
 
 
 def close_run(client: MlflowClient, run_id: str, status: Status, end_time: int) -> None:
@@ -287,17 +291,26 @@ def _start(task: Task) -> RunRecorder:
         about = {
             "gwainet.stage": task.stage,
             "gwainet.variant": task.variant or "",
-            **_facts(params, code),
+            **_code_tags(code),
+            **_facts(params),
             **_inputs(client, experiment, task.inputs),
         }
         if adopted := os.environ.get("MLFLOW_RUN_ID"):
             run, parent = client.get_run(adopted), None
         else:
+            key, name = pipeline_key(params, code), f"{params.profile} {os.environ.get('DVC_EXP_NAME') or code}"
+            facts = {**_origin("gwainet"), **_code_tags(code), **_facts(params)}
             with locked(client.tracking_uri):
-                parent = _parent(client, experiment, params, code)
+                _close_abandoned(client, experiment, root)
+                parent = _parent(client, experiment, key, name, facts)
                 _supersede(client, experiment, parent, task.name)
-            _share_params(client, parent, params, task.sections)
-            own = {**_origin(code, f"gwainet {task.name}"), "mlflow.parentRunId": parent, "gwainet.kind": "stage"}
+            _share(client, parent, facts, params, task.sections)
+            own = {
+                **_origin(f"gwainet {task.name}"),
+                "gwainet.process": this_process(),
+                "mlflow.parentRunId": parent,
+                "gwainet.kind": "stage",
+            }
             run = client.create_run(experiment, run_name=task.name, tags={**own, **about})
     except MlflowException as error:
         raise TrackingError(_cannot_use(client.tracking_uri, root, error)) from error
@@ -308,70 +321,130 @@ def _start(task: Task) -> RunRecorder:
     return recorder
 
 
-def _facts(params: Params, code: CodeVersion) -> dict[str, str]:
+def _facts(params: Params) -> dict[str, str]:
     """What all runs of an execution have in common."""
+    return {"gwainet.profile": params.profile, "gwainet.params_digest": params_digest(params)}
+
+
+def _code_tags(code: CodeVersion) -> dict[str, str]:
+    """The code that runs, for MLflow's page and for searches."""
+    dirty = {"gwainet.changes": code.changes} if code.changes else {}
     return {
-        "gwainet.profile": params.profile,
+        "mlflow.source.git.commit": code.commit,
         "gwainet.commit": code.commit,
         "gwainet.dirty": str(bool(code.changes)).lower(),
-        "gwainet.params_digest": params_digest(params),
+        **dirty,
     }
 
 
 def _inputs(client: MlflowClient, experiment: str, inputs: Mapping[str, Path]) -> dict[str, str]:
-    """The digest of each input, and the latest run that wrote just that."""
+    """The digest of each input, and the latest run that wrote just that, or wrote it as a file among others."""
     tags = {}
     for name, path in inputs.items():
-        tags[f"gwainet.input.{name}"] = digest = data_digest(path)
-        makers = client.search_runs(
-            [experiment],
-            f"tags.`gwainet.output_digest` = '{digest}'",
-            max_results=1,
-            order_by=["attributes.start_time DESC"],
-        )
-        if makers and digest != ABSENT:
-            tags[f"gwainet.input.{name}.run"] = makers[0].info.run_id
+        tags[f"{INPUT}{name}"] = digest = data_digest(path)
+        for written in ("gwainet.output_digest", f"{OUTPUT}{path.name}") if digest != ABSENT else ():
+            makers = client.search_runs(
+                [experiment],
+                f"tags.`{written}` = '{digest}'",
+                max_results=1,
+                order_by=["attributes.start_time DESC"],
+            )
+            if makers:
+                tags[f"{INPUT}{name}.run"] = makers[0].info.run_id
+                break
     return tags
 
 
-def _parent(client: MlflowClient, experiment: str, params: Params, code: CodeVersion) -> str:
-    """The run of this execution of the pipeline: found by its key, else made."""
-    key = pipeline_key(params, code)
+def open_execution(root: Path, key: str, name: str, tags: Mapping[str, str], params: Params | None) -> tuple[str, str]:
+    """Make the run of an execution whose stages run elsewhere and later; they find it by the key.
+
+    Args:
+        root: the project's root.
+        key: as `pipeline_key` gives it in the stages' processes.
+        name: of the run, if it is new.
+        tags: facts about the execution.
+        params: of the profile, if they are known.
+
+    Returns:
+        The ids of the experiment and of the run.
+
+    Raises:
+        TrackingError: the server cannot be used.
+    """
+    client, experiment = connect(root)
+    try:
+        facts = {**_origin("pipeline submit"), **tags, **({} if params is None else _facts(params))}
+        with locked(client.tracking_uri):
+            parent = _parent(client, experiment, key, name, facts, status="SCHEDULED")
+        _share(client, parent, facts, params)
+    except MlflowException as error:
+        raise TrackingError(_cannot_use(client.tracking_uri, root, error)) from error
+    return experiment, parent
+
+
+def _parent(
+    client: MlflowClient, experiment: str, key: str, name: str, tags: Mapping[str, str], status: str = "RUNNING"
+) -> str:
+    """The run of an execution of the pipeline: found by its key, else made.
+
+    No server has a lock to offer: of several the oldest is the one, and whoever made another one removes it. Clocks
+    differ between machines, so that two may each take their own for the oldest: the next that comes joins them.
+    """
     quote = '"' if "'" in key else "'"
     wanted = f"tags.`gwainet.pipeline_key` = {quote}{key}{quote} and tags.`gwainet.kind` = 'pipeline'"
 
-    def oldest() -> Run | None:
-        found = client.search_runs([experiment], wanted)
-        return min(found, key=lambda run: (run.info.start_time, run.info.run_id), default=None)
+    def all_of_it() -> list[Run]:
+        return sorted(client.search_runs([experiment], wanted), key=lambda run: (run.info.start_time, run.info.run_id))
 
-    run = oldest()
-    if run is None:
+    found = all_of_it()
+    for other in found[1:]:
+        for child in _stages(client, experiment, other.info.run_id):
+            client.set_tag(child.info.run_id, "mlflow.parentRunId", found[0].info.run_id)
+        client.delete_run(other.info.run_id)
+    if not found:
         made = client.create_run(
-            experiment,
-            run_name=f"{params.profile} {os.environ.get('DVC_EXP_NAME') or code}",
-            tags={
-                **_origin(code, "gwainet"),
-                "gwainet.kind": "pipeline",
-                "gwainet.pipeline_key": key,
-                **_facts(params, code),
-            },
+            experiment, run_name=name, tags={**tags, "gwainet.kind": "pipeline", "gwainet.pipeline_key": key}
         )
-        run = oldest() or made  # no server has a lock to offer: whoever made the older one wins
-        if run.info.run_id != made.info.run_id:
+        found = all_of_it() or [made]
+        if found[0].info.run_id != made.info.run_id:
             client.delete_run(made.info.run_id)
-    if run.info.status != "RUNNING":
-        client.update_run(run.info.run_id, status="RUNNING")
-    parent: str = run.info.run_id
+        elif status != "RUNNING":
+            client.update_run(made.info.run_id, status=status)
+    parent: str = found[0].info.run_id
+    if status == "RUNNING" and found[0].info.status != "RUNNING":
+        client.update_run(parent, status="RUNNING")
     return parent
 
 
-def _share_params(client: MlflowClient, parent: str, params: Params, sections: Sequence[str]) -> None:
-    """Params on the execution's run too: the page shows those runs, with the stages folded away."""
-    known = client.get_run(parent).data.params
-    values = {"profile": params.profile, **params.flat(sections)}
-    new = [Param(key, _param(value)) for key, value in values.items() if key not in known]  # MLflow lets none change
+def _share(
+    client: MlflowClient, parent: str, facts: Mapping[str, str], params: Params | None, sections: Sequence[str] = ()
+) -> None:
+    """Facts and params on the execution's run too: the page shows and compares those runs, with the stages folded away.
+
+    All params, so that two executions can be compared whatever was skipped; a pod knows those of its stage alone.
+    """
+    known = client.get_run(parent).data
+    missing = [RunTag(key, value) for key, value in facts.items() if key not in known.tags]
+    if missing:
+        client.log_batch(parent, tags=missing)
+    if params is None:
+        return
+    whole = [name for name in type(params).model_fields if name not in ("profile", "runtime")]
+    shared = whole if params.digest() == params_digest(params) else sections
+    values = {"profile": params.profile, **params.flat(shared)}
+    new = [Param(key, _param(value)) for key, value in values.items() if key not in known.params]  # none can change
     for block in _blocks(new):
         client.log_batch(parent, params=block)
+
+
+def _close_abandoned(client: MlflowClient, experiment: str, root: Path) -> None:
+    """Mark runs of this machine as killed whose process is gone: after SIGKILL nobody was left to do it."""
+    wanted = f"attributes.status = 'RUNNING' and tags.`gwainet.host` = '{socket.gethostname()}'"
+    for run in client.search_runs([experiment], f"{wanted} and tags.`gwainet.kind` = 'stage'"):
+        unsent = root / ".gwainet" / "unsent" / f"{run.info.run_id}.json"  # it ended well, the server does not know yet
+        if is_gone(run.data.tags.get("gwainet.process", "")) and not unsent.exists():
+            close_run(client, run.info.run_id, "KILLED", now_ms())
+            say(f"the earlier run {run.info.run_name} ({run.info.run_id}) had been killed: MLflow knows it now")
 
 
 def _supersede(client: MlflowClient, experiment: str, parent: str, name: str) -> None:
@@ -392,13 +465,12 @@ def _superseded(run: Run) -> bool:
     return bool(run.data.tags.get("gwainet.superseded") == "true")
 
 
-def _origin(code: CodeVersion, source: str) -> dict[str, str]:
-    """The tags that MLflow's page shows as user, source and version."""
+def _origin(source: str) -> dict[str, str]:
+    """The tags that MLflow's page shows as user and source, and the machine."""
     return {
         "mlflow.user": user(),
         "mlflow.source.name": source,
         "mlflow.source.type": "LOCAL",
-        "mlflow.source.git.commit": code.commit,
         "gwainet.host": socket.gethostname(),
     }
 
@@ -453,6 +525,11 @@ def _checked(name: str) -> str:
     if not NAME.match(name):
         raise TrackingError(f"MLflow takes no name like {name!r}: letters, digits and _ - . / and spaces alone")
     return name
+
+
+def flat_params(values: Mapping[str, object]) -> dict[str, str]:
+    """Params as MLflow keeps them: text."""
+    return {key: _param(value) for key, value in values.items()}
 
 
 def _param(value: object) -> str:

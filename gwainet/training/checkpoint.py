@@ -142,7 +142,6 @@ class Checkpoints:
 
     def _places(self) -> str:
         return f"{self.directory}{'' if self._mirror is None else f' and {self._mirror.place(self.path)}'}"
-<<<<<<< HEAD
 
 
 def _read(path: Path, device: torch.device) -> dict[str, Any]:
@@ -152,15 +151,3 @@ def _read(path: Path, device: torch.device) -> dict[str, Any]:
             raise zipfile.BadZipFile(f"{damaged} does not have its checksum")
     state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     return state
-
-
-def code_digest(*names: str) -> str:
-    """SHA-256 over the source files, or packages, of this package that a training depends on."""
-    package = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for name in sorted(names):
-        for file in sorted((package / name).rglob("*.py")) if (package / name).is_dir() else [package / f"{name}.py"]:
-            digest.update(f"{file.relative_to(package).as_posix()}\0".encode() + file.read_bytes())
-    return digest.hexdigest()
-=======
->>>>>>> gate

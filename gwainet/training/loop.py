@@ -44,6 +44,12 @@ class Phase(Protocol):
     def samples(self) -> Image.Image:
         """A picture of fixed validation faces."""
 
+    def gains(self) -> pd.DataFrame | None:
+        """What each validation face gains over bicubic, as `gain` in dB; None where nothing is super-resolved.
+
+        Several processes measure together, as in `validate`.
+        """
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import torch
 from PIL import Image
 from scipy.stats import mannwhitneyu
@@ -21,10 +22,10 @@ from gwainet.params import PretrainInet, PretrainWnet, SchedulePart, TrainAdvers
 from gwainet.psnr import psnr
 from gwainet.tensors import column, to_tensor, to_uint8
 from gwainet.training import distributed
+from gwainet.training.pictures import SAMPLE_FACES, sample_rows, sheet
 from gwainet.training.sampling import BatchSampler, PairSampler, draw_partners, generator_for
 
 VALIDATION_BATCH = 16  # pictures; bounds memory, changes nothing
-SAMPLE_FACES = 6  # rows of the sample picture
 
 Settings = PretrainInet | PretrainWnet | TrainPsnr | TrainAdversarial
 M = TypeVar("M", bound=nn.Module)
@@ -75,14 +76,16 @@ class WarpPhase:
         optimiser = adam(self.wnet.parameters(), settings, settings.learning_rate)
         self.optimisers: dict[str, torch.optim.Optimizer] = {"wnet": optimiser}
 
-    def _warped(self, i_lru: Tensor, i_gi: Tensor) -> Tensor:
-        i_gw = warp(i_gi, self.wnet(i_lru, i_gi), self.sampler)
-        return (i_gw + self.mean) * 2 - 1
+    def _warped(self, i_lru: Tensor, i_gi: Tensor) -> tuple[Tensor, Tensor]:
+        """The warped guide in [-1, 1], and the flow."""
+        omega = self.wnet(i_lru, i_gi)
+        i_gw = warp(i_gi, omega, self.sampler)
+        return (i_gw + self.mean) * 2 - 1, omega
 
     def step(self, step: int) -> dict[str, Tensor]:
         """One update of Wnet."""
         batch = self.batches.batch(step, self.device)
-        loss = losses.content_loss(self._warped(batch.i_lru, batch.i_gi), batch.i_gt)
+        loss = losses.content_loss(self._warped(batch.i_lru, batch.i_gi)[0], batch.i_gt)
         _update(self.optimisers["wnet"], loss)
         return {"warp": loss}
 
@@ -92,22 +95,27 @@ class WarpPhase:
 
         def measure(batch: slice) -> list[tuple[float, float]]:
             rows = self.rows[batch]
-            of = zip(self._pictures(rows), self.faces.hr[self.faces.guide_row[rows]], self.faces.hr[rows], strict=True)
+            made, _ = self._pictures(rows)
+            of = zip(made, self.faces.hr[self.faces.guide_row[rows]], self.faces.hr[rows], strict=True)
             return [(psnr(warped, target), psnr(guide, target)) for warped, guide, target in of]
 
         warped, guide = np.mean(list(itertools.chain(*_over_batches(measure, len(self.rows)))), axis=0)
         return {"psnr_warped": float(warped), "psnr_guide": float(guide)}
 
-    def _pictures(self, rows: Rows) -> images.Uint8:
+    def _pictures(self, rows: Rows) -> tuple[images.Uint8, Tensor]:
         batch = self.faces.batch(rows, self.faces.guide_row[rows], self.device)
-        return to_uint8(self._warped(batch.i_lru, batch.i_gi))
+        warped, omega = self._warped(batch.i_lru, batch.i_gi)
+        return to_uint8(warped), omega
 
     @torch.inference_mode()
     def samples(self) -> Image.Image:
-        """LR, guide, warped guide and ground truth."""
-        rows = _sample_rows(self.rows)
-        columns = [self.faces.hr[self.faces.guide_row[rows]], self._pictures(rows), self.faces.hr[rows]]
-        return _sheet(self.faces, rows, columns, ("LR", "guide", "warped", "GT"))
+        """LR, guide, flow, warped guide, ground truth and error."""
+        rows = sample_rows(self.rows)
+        warped, omega = self._pictures(rows)
+        return sheet(self.faces, rows, warped=warped, omega=omega)
+
+    def gains(self) -> None:
+        """None: nothing is super-resolved."""
 
 
 class PsnrPhase:
@@ -138,8 +146,12 @@ class PsnrPhase:
         return {"psnr": mean_psnr(self.generator, self.faces, self.rows)}
 
     def samples(self) -> Image.Image:
-        """LR, guide, warped guide, SR and ground truth."""
+        """LR, guide, flow, warped guide, SR, ground truth and error."""
         return sample_sheet(self.generator, self.faces, self.rows)
+
+    def gains(self) -> pd.DataFrame:
+        """What each validation face gains over bicubic."""
+        return gains_over_bicubic(self.generator, self.faces, self.rows)
 
 
 class AdversarialPhase:
@@ -220,8 +232,12 @@ class AdversarialPhase:
         return {"psnr": mean_psnr(self.generator, self.faces, self.rows)}
 
     def samples(self) -> Image.Image:
-        """LR, guide, warped guide, SR and ground truth."""
+        """LR, guide, flow, warped guide, SR, ground truth and error."""
         return sample_sheet(self.generator, self.faces, self.rows)
+
+    def gains(self) -> pd.DataFrame:
+        """What each validation face gains over bicubic."""
+        return gains_over_bicubic(self.generator, self.faces, self.rows)
 
 
 class IdentityPhase:
@@ -274,6 +290,9 @@ class IdentityPhase:
         answers = "".join("S" if self.same[i] else "D" for i in chosen)
         return images.grid(rows, ("first", f"second: {answers}"))
 
+    def gains(self) -> None:
+        """None: nothing is super-resolved."""
+
 
 def schedule_steps(settings: Settings, targets: int) -> list[tuple[int, float]]:
     """Where each part of a phase ends, in steps, with its learning rate (L9, L12); one part where the rate is steady.
@@ -304,36 +323,39 @@ def steps_of(epochs: float, targets: int, batch_size: int) -> int:
 
 def mean_psnr(generator: Generator, faces: Faces, rows: Rows) -> float:
     """Mean over the images of PSNR in dB, with the fixed guides (M1)."""
+    return float(np.mean(image_psnr(generator, faces, rows)))
+
+
+def image_psnr(generator: Generator, faces: Faces, rows: Rows) -> npt.NDArray[np.float64]:
+    """PSNR of each image in dB, with the fixed guides; several processes share them out. Shapes: (N,) -> (N,)."""
 
     def measure(batch: slice) -> list[float]:
         part = rows[batch]
         made = generator.super_resolve(faces.lr[part], faces.hr[faces.guide_row[part]])
         return [psnr(sr, gt) for sr, gt in zip(made.sr, faces.hr[part], strict=True)]
 
-    return float(np.mean(list(itertools.chain(*_over_batches(measure, len(rows))))))
+    return np.array(list(itertools.chain(*_over_batches(measure, len(rows)))))
 
 
+def gains_over_bicubic(generator: Generator, faces: Faces, rows: Rows) -> pd.DataFrame:
+    """A line a face: `row`, `identity`, `bicubic` and `psnr` in dB, `gain`, by which the second is higher."""
+    bicubic = np.array([psnr(images.upscale(faces.lr[row]), faces.hr[row]) for row in rows])
+    model = image_psnr(generator, faces, rows)
+    identity = faces.manifest["identity"].to_numpy()[rows]
+    return pd.DataFrame({"row": rows, "identity": identity, "bicubic": bicubic, "psnr": model, "gain": model - bicubic})
+
+
+@torch.inference_mode()
 def sample_sheet(generator: Generator, faces: Faces, rows: Rows) -> Image.Image:
-    """Fixed validation faces: LR, guide, warped guide, SR, ground truth; without a guide: LR, SR, ground truth."""
-    rows = _sample_rows(rows)
-    guides = faces.hr[faces.guide_row[rows]]
-    made = generator.super_resolve(faces.lr[rows], guides)
-    if made.warped is None:
-        return _sheet(faces, rows, [made.sr, faces.hr[rows]], ("LR", "SR", "GT"))
-    columns = [guides, made.warped, made.sr, faces.hr[rows]]
-    return _sheet(faces, rows, columns, ("LR", "guide", "warped", "SR", "GT"))
-
-
-def _sample_rows(rows: Rows) -> Rows:
-    return rows[np.linspace(0, len(rows) - 1, min(SAMPLE_FACES, len(rows))).round().astype(np.int64)]
-
-
-def _sheet(faces: Faces, rows: Rows, columns: list[images.Uint8], titles: tuple[str, ...]) -> Image.Image:
-    lines = [[column[i] for column in columns] for i in range(len(rows))]
-    # the grid takes its size from the first picture: show the LR at full size, its pixels visible
-    scale = faces.height // faces.lr.shape[1]
-    low = [np.asarray(faces.lr[row]).repeat(scale, axis=0).repeat(scale, axis=1) for row in rows]
-    return images.grid([[first, *line] for first, line in zip(low, lines, strict=True)], titles)
+    """Fixed validation faces and what the generator makes of them; without a guide: LR, SR, ground truth and error."""
+    rows = sample_rows(rows)
+    batch = faces.batch(rows, faces.guide_row[rows], next(generator.parameters()).device)
+    made = generator(batch.i_lr, batch.i_lru, batch.i_gi)
+    sr = to_uint8(made.i_sr)
+    if made.i_gw is None:
+        return sheet(faces, rows, sr=sr)
+    warped = to_uint8((made.i_gw + column(faces.means.hr, made.i_gw.device)) * 2 - 1)
+    return sheet(faces, rows, sr=sr, warped=warped, omega=made.omega)
 
 
 def _update(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:

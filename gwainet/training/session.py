@@ -19,6 +19,9 @@ from gwainet.training.checkpoint import Checkpoints
 from gwainet.training.device import choose_device, device_facts
 from gwainet.training.loop import Outcome, Phase, Plan, fit
 from gwainet.training.phases import Settings, total_steps
+from gwainet.training.pictures import histogram
+
+GAINS_TITLE = "PSNR of each validation face over bicubic"
 
 # editing anything else leaves an interrupted training resumable
 _CODE = ("nets", "training", "losses.py", "psnr.py", "dataset.py", "tensors.py", "images.py")
@@ -97,6 +100,7 @@ class Session:
         seconds = self.params.runtime.checkpoint_seconds
         plan = Plan(self.stage, steps, settings.validate_every, best, patience, seconds)
         outcome = fit(phase, plan, self.checkpoints, self.recorder, self.device)
+        gains = phase.gains()  # all processes measure
         if not distributed.is_first():
             return
         networks, faces = self.params.networks, self.faces
@@ -106,6 +110,9 @@ class Session:
                 save_weights(directory / file, module, metadata)
             totals = {name: float(outcome.steps * times) for name, times in (counts or {}).items()}
             self._write(directory, phase, outcome, totals)
+            if gains is not None:
+                gains.to_csv(directory / "gains.csv", index=False)
+                self.recorder.picture("gains", histogram(gains["gain"].to_numpy(), GAINS_TITLE, "dB"), outcome.steps)
         self.recorder.artifact(out, "outputs")
         self.checkpoints.remove()
 

@@ -12,6 +12,7 @@ PARAMS = {"profile": "demo", "train_psnr": {"learning_rate": 5e-4, "epochs": 5.0
 def no_login_of_this_machine(monkeypatch, tmp_path):
     for name in (*ENDPOINT, PAGES, NAMESPACE, TOKEN, TOKEN_FILE, COOKIES):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     for name in ("KF_PIPELINES_DEFAULT_EXPERIMENT_NAME", "KF_PIPELINES_OVERRIDE_EXPERIMENT_NAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))

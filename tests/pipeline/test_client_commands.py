@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 import typer
+from mlflow import MlflowClient
 from typer.testing import CliRunner
 
 from gwainet import __version__
+from gwainet.params import check_params
 from pipeline.client_commands import register
 from tests.pipeline.conftest import PARAMS
 from tests.pipeline.server import Kubeflow
 from tests.pipeline.toy import compile_toy
 from tests.serving import Failure, serve
+from tests.tracking.server import serve_mlflow
 
 PROJECT = Path(__file__).parents[2]
 QUICK = ("--every", "0.01")
@@ -44,8 +47,36 @@ def test_submit_prints_the_runs_address_and_nothing_else_on_standard_output(call
     result = call("submit", "--package", package)
     assert result.exit_code == 0, result.stderr
     assert result.stdout == f"{kubeflow.address}/#/runs/details/run-0\n"
-    assert re.fullmatch(r"version \S+: uploaded\n", result.stderr)
+    assert re.fullmatch(r"version \S+: uploaded\nMLflow: .* the first stage will make .*\n", result.stderr)
     assert kubeflow.pipelines[0]["display_name"] == kubeflow.experiments[0]["display_name"] == "gwainet"
+
+
+def test_submit_makes_the_mlflow_run_that_the_stages_will_find(call, kubeflow, package, tmp_path, monkeypatch):
+    monkeypatch.delenv("GWAINET_MLFLOW_PAGES", raising=False)
+    with serve_mlflow(tmp_path) as gate:
+        result = call("submit", "--package", package, "--run-name", "third try")
+        (run,) = MlflowClient(gate.address).search_runs(["1"])
+    assert result.exit_code == 0, result.stderr
+    assert f"MLflow: {gate.address}/#/experiments/1/runs/{run.info.run_id}\n" in result.stderr
+    assert result.stdout == f"{kubeflow.address}/#/runs/details/run-0\n"
+    assert (run.info.run_name, run.info.status) == ("third try", "SCHEDULED")
+    tags, params = run.data.tags, run.data.params
+    assert tags["gwainet.pipeline_key"] == "kfp/run-0"
+    assert tags["gwainet.kubeflow_run"] == result.stdout.strip()
+    assert tags["gwainet.pipeline_version"] == kubeflow.versions[0]["name"]
+    assert tags["gwainet.profile"] == params["profile"] == "demo"
+    assert tags["gwainet.params_digest"] == check_params(PARAMS).digest()
+    assert params["train_psnr.learning_rate"] == "0.0005"
+
+
+def test_a_tracking_server_that_is_down_hinders_no_run(call, kubeflow, package, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    result = call("submit", "--package", package)
+    assert result.exit_code == 0
+    assert len(kubeflow.runs) == 1
+    assert "nothing answers there" in plain(result.stderr)
+    assert "the first stage will make" in plain(result.stderr)
 
 
 def test_a_versions_name_is_a_kubernetes_name_that_follows_from_code_and_content(call, kubeflow, package, tmp_path):

@@ -30,6 +30,7 @@ def compile_toy(path: Path, params: Mapping[str, object], image: str = "", gpus:
         trained.set_retry(num_retries=2, backoff_duration="60s")
         trained.set_caching_options(False)
         kubernetes.set_timeout(trained, seconds=timeout)
+        kubernetes.use_secret_as_env(trained, "gwainet-mlflow", {"MLFLOW_TRACKING_URI": "MLFLOW_TRACKING_URI"})
         if image:
             raw.set_container_image(image)
 

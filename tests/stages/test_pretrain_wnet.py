@@ -13,7 +13,7 @@ STEPS = 8  # 1 epoch of 15 faces in batches of 2
 
 def test_the_files_of_the_formats_are_written_and_the_weights_say_what_they_are(project: Project):
     out, validated = project.run(STAGE), {"psnr_warped", "psnr_guide"}
-    check_outputs(project, STAGE, out, kind="wnet", steps=STEPS, losses={"warp"}, validated=validated, pictures=2)
+    check_outputs(project, STAGE, out, kind="wnet", steps=STEPS, losses={"warp"}, validated=validated, pictures=6)
     assert metrics(out)["kept_step"] == STEPS
     load_into(
         build_wnet(project.params(STAGE).networks, seed=1), read_weights(out / "weights.safetensors", "wnet")[0], out

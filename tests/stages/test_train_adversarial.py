@@ -36,7 +36,7 @@ def test_the_files_of_the_formats_are_written_and_the_weights_say_what_they_are(
         steps=STEPS,
         losses={"critic", "wasserstein", "penalty", "total", "content", "adversarial", "identity"},
         validated={"psnr"},
-        pictures=5 if guided else 3,
+        pictures=7 if guided else 4,
         guided=guided,
     )
     assert metrics(out)["critic_updates"] == 2 * STEPS

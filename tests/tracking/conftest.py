@@ -5,6 +5,8 @@ import pytest
 from mlflow import MlflowClient
 
 from gwainet.tracking import outbox
+from gwainet.tracking.registry import Registered
+from tests.tracking.chain import make_chain
 
 VARIABLES = (
     "MLFLOW_TRACKING_URI",
@@ -37,3 +39,14 @@ def root(tmp_path: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 @pytest.fixture
 def client(root: Path) -> MlflowClient:
     return MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+
+
+@pytest.fixture(scope="session")
+def chain(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> tuple[Path, Registered]:
+    place = tmp_path_factory.mktemp("chain")
+    shutil.copy(migrated, place / "mlflow.db")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in VARIABLES:
+            patch.delenv(name, raising=False)
+        patch.chdir(place)
+        return place, make_chain(place)

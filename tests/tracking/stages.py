@@ -1,7 +1,8 @@
 """Tracked stages and their runs, for tests."""
 
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -20,8 +21,9 @@ def stage(
     variant: str | None = "guided",
     params: Params = PARAMS,
     inputs: dict[str, Path] | None = None,
+    out: Path | None = None,
 ) -> AbstractContextManager[runs.RunRecorder]:
-    return runs.stage_run(Task(name, variant, params, (name,), root, inputs or {}, root / "out"))
+    return runs.stage_run(Task(name, variant, params, (name,), root, inputs or {}, out or root / "out"))
 
 
 def all_runs(client: MlflowClient) -> list[Run]:
@@ -36,6 +38,14 @@ def parents(client: MlflowClient) -> list[Run]:
 
 def children(client: MlflowClient) -> list[Run]:
     return [run for run in all_runs(client) if run.data.tags.get("gwainet.kind") == "stage"]
+
+
+def wait_for(holds: Callable[[], object], seconds: float = 30) -> None:
+    """Until something is so that another thread or process brings about."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
 
 
 @contextmanager

@@ -89,6 +89,31 @@ def test_prepared_faces_bring_their_own_digest(tmp_path: Path):
     assert data_digest(tmp_path) == tree_digest(tmp_path)
 
 
+def test_what_a_stage_wrote_is_known_as_a_whole_and_by_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "weights").write_text("w")
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "more").write_text("m")
+    digests = execution.output_digests(tmp_path)
+    assert digests == {
+        "gwainet.output_digest": tree_digest(tmp_path),
+        "gwainet.output.weights": data_digest(tmp_path / "weights"),
+    }
+    monkeypatch.setattr(execution, "HASHED_BYTES", 0)
+    assert execution.output_digests(tmp_path).keys() == {"gwainet.output_digest"}
+    assert execution.output_digests(tmp_path / "none") == {"gwainet.output_digest": "absent"}
+
+
+def test_a_process_is_gone_when_it_has_ended_or_its_number_is_another_ones():
+    pid, started, space = execution.this_process().split(" ")
+    assert not execution.is_gone(execution.this_process())
+    assert execution.is_gone(f"{pid} {float(started) - 1000:.0f} {space}")
+    with subprocess.Popen(["true"]) as ended:
+        ended.wait()
+    assert execution.is_gone(f"{ended.pid} {started} {space}")
+    for unknown in ("", f"{pid} 0 pid:[1]"):
+        assert not execution.is_gone(unknown)
+
+
 def test_data_are_digested_by_content_and_by_names_and_sizes_where_they_are_large(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -21,7 +21,7 @@ from gwainet.params import check_params
 from gwainet.tracking import Task, outbox, stage_run, where
 from gwainet.tracking.registry import register
 from tests.tracking.models import candidate
-from tests.tracking.stages import PARAMS, all_runs, children, parents, stage, store_away
+from tests.tracking.stages import PARAMS, all_runs, children, parents, stage, store_away, wait_for
 
 FORK = multiprocessing.get_context("fork")
 
@@ -166,6 +166,40 @@ def test_a_stage_stopped_from_outside_ends_as_killed(root: Path, client: MlflowC
     old, new = children(client)
     assert (old.info.status, old.data.tags["gwainet.superseded"], new.info.status) == ("KILLED", "true", "FINISHED")
     assert len(parents(client)) == 1
+
+
+def test_a_run_that_sigkill_left_behind_is_closed_by_the_next_stage_of_any_execution_and_no_living_one_is(
+    root: Path, client: MlflowClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("GWAINET_PIPELINE_KEY", "make/first")
+    process = FORK.Process(target=_train_until_stopped, args=(root, root / "started"))
+    process.start()
+    wait_for((root / "started").exists)
+    monkeypatch.setenv("GWAINET_PIPELINE_KEY", "make/second")
+    with stage(root, "prepare_faces", None):
+        pass
+    assert children(client)[0].info.status == "RUNNING"
+    process.kill()
+    process.join(20)
+    with stage(root, "check_faces", None):
+        pass
+    first, second = parents(client)
+    killed = children(client)[0]
+    assert (killed.info.status, first.info.status, second.info.status) == ("KILLED", "KILLED", "FINISHED")
+    assert f"{killed.info.run_name} ({killed.info.run_id}) had been killed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "known", [{}, {"gwainet.host": "another"}, {"gwainet.process": ""}, {"gwainet.process": "9999999 0 pid:[1]"}]
+)
+def test_a_run_whose_process_cannot_be_known_to_have_ended_is_left_alone(
+    root: Path, client: MlflowClient, known: dict[str, str]
+):
+    with stage(root) as recorder:
+        for tag, value in known.items():
+            client.set_tag(recorder.run_id, tag, value)
+        with stage(root, "check_faces", None):
+            assert client.get_run(recorder.run_id).info.status == "RUNNING"
 
 
 def test_a_sigterm_handler_of_somebody_else_is_left_alone(root: Path):
@@ -366,6 +400,8 @@ def test_while_the_store_is_away_tries_are_rare(root: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(outbox.Outbox, "failed", count)
     with stage(root) as recorder, store_away(root):
+        recorder.tags({"step": "0"})
+        wait_for(lambda: len(problems) > 0)
         for step in range(20):
             recorder.tags({"step": str(step)})
             recorder.metrics({"loss": 0.0}, step)

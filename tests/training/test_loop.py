@@ -53,6 +53,9 @@ class Quadratic:
     def samples(self):
         return Image.new("RGB", (4, 4))
 
+    def gains(self):
+        return None
+
 
 def checkpoints(tmp_path):
     return Checkpoints(tmp_path, "stage", {})
