@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Critic = Callable[[Tensor], Tensor]
+Gradient = Callable[[Tensor], Tensor]
 
 
 def content_loss(i_sr: Tensor, i_gt: Tensor) -> Tensor:
@@ -41,18 +42,33 @@ def pair_loss(logit: Tensor, same: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logit, same)
 
 
-def gradient_penalty(critic: Critic, i_sr: Tensor, i_gt: Tensor, epsilon: Tensor) -> Tensor:
+def image_gradient(critic: Critic, image: Tensor) -> Tensor:
+    """Gradient of a critic with respect to each picture, by autograd, which can go back through it once more.
+
+    Shapes: (B, 3, H, W) -> the same.
+    """
+    image = image.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(critic(image).sum(), image, create_graph=True)
+    return gradient
+
+
+def gradient_penalty(gradient_at: Gradient, i_sr: Tensor, i_gt: Tensor, epsilon: Tensor) -> Tensor:
     """L_gp: mean of (|| gradient of D at epsilon I_GT + (1 - epsilon) I_SR || - 1)^2 (Eq. 8, [14]; L7).
 
     The norm is over the whole image, not per pixel; float32 always, whatever autocast says.
 
     Shapes: (B, 3, H, W), (B, 3, H, W), epsilon (B, 1, 1, 1) -> scalar.
+
+    Args:
+        gradient_at: the critic's gradient with respect to pictures: `image_gradient`, or what equals it.
+        i_sr: super-resolved, without gradient.
+        i_gt: ground truth.
+        epsilon: of each sample.
     """
     with torch.autocast(i_gt.device.type, enabled=False):
         # promoted, not cast: a float64 test stays float64
         real, fake = (image.detach().to(torch.promote_types(image.dtype, torch.float32)) for image in (i_gt, i_sr))
-        between = (epsilon * real + (1 - epsilon) * fake).requires_grad_()
-        (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+        gradient = gradient_at(epsilon * real + (1 - epsilon) * fake)
         norm = (gradient.square().sum(dim=(1, 2, 3)) + 1e-12).sqrt()  # 1e-12: the root's gradient at 0 is infinite
         return (norm - 1).square().mean()
 

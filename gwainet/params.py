@@ -316,7 +316,7 @@ class Promotion(Section):
 
 
 class Runtime(Section):
-    """How to run. Nothing here changes what comes out, so DVC does not watch it."""
+    """How to run. Nothing here changes what comes out but for rounding, so DVC does not watch it."""
 
     device: Device = Field("auto", description="auto: a GPU if there is one")
     threads: NotNegative = Field(0, description="of one operation on the CPU; 0: all cores")
@@ -325,6 +325,11 @@ class Runtime(Section):
         "auto",
         description="that train one model together and share each batch; auto: one for each GPU, as far as they divide "
         "the batch",
+    )
+    fold: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="decoders with layers composed into one: the same function but for rounding, and faster (auto: "
+        "where that was measured, docs/performance.md)",
     )
     checkpoint_seconds: PositiveFloat = Field(60.0, description="between checkpoints of a training")
 

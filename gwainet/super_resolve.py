@@ -8,6 +8,7 @@ from PIL import Image, ImageOps
 from gwainet.errors import SourceError
 from gwainet.files import staged_file
 from gwainet.images import DAMAGE, Uint8, downscale
+from gwainet.nets.folded import ONCE
 from gwainet.nets.model import load_generator
 from gwainet.params import SCALE, Runtime
 from gwainet.progress import say
@@ -43,7 +44,9 @@ def super_resolve_files(
     i_lr = _read(low)
     if shrink:
         i_lr = _shrunk(i_lr, low)
-    generator = load_generator(weights, choose_device(runtime))
+    # a single face costs less than composing the decoders for it
+    folded = runtime.fold == "on" or (runtime.fold == "auto" and i_lr.shape[0] * i_lr.shape[1] >= ONCE)
+    generator = load_generator(weights, choose_device(runtime), folded)
     i_gi = None
     if generator.guided:
         i_gi = _read_guide(guide, weights, i_lr)[None]

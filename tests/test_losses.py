@@ -1,9 +1,17 @@
 """Closed forms of the losses."""
 
+from functools import partial
+
 import pytest
 import torch
+from torch import Tensor
 
 from gwainet import losses
+
+
+def penalty(critic: losses.Critic, i_sr: Tensor, i_gt: Tensor, epsilon: Tensor) -> Tensor:
+    """The gradient penalty by autograd; `nets/test_transposed.py` compares the form in use with it."""
+    return losses.gradient_penalty(partial(losses.image_gradient, critic), i_sr, i_gt, epsilon)
 
 
 def test_content_loss_of_a_constant_difference_is_that_difference():
@@ -31,24 +39,22 @@ def test_a_linear_critic_of_slope_s_has_the_penalty_s_minus_1_squared(slope):
     direction /= direction.norm()
     sr, gt = torch.randn(2, 6, 3, 4, 5, dtype=torch.float64)
     epsilon = torch.rand(6, 1, 1, 1, dtype=torch.float64)
-    penalty = losses.gradient_penalty(lambda x: slope * (x * direction).sum(dim=(1, 2, 3)), sr, gt, epsilon)
-    assert penalty.item() == pytest.approx((slope - 1) ** 2, abs=2e-6)
+    found = penalty(lambda x: slope * (x * direction).sum(dim=(1, 2, 3)), sr, gt, epsilon)
+    assert found.item() == pytest.approx((slope - 1) ** 2, abs=2e-6)
 
 
 def test_the_penalty_looks_between_the_images_with_a_sample_of_epsilon_each():
     """A critic 0.5 x^2 has the gradient x: its norm shows where the penalty looked."""
     sr, gt = torch.zeros(2, 1, 1, 1), torch.full((2, 1, 1, 1), 4.0)
     epsilon = torch.tensor([0.25, 0.75]).view(2, 1, 1, 1)
-    penalty = losses.gradient_penalty(lambda x: 0.5 * x.square().sum(dim=(1, 2, 3)), sr, gt, epsilon)
-    assert penalty.item() == pytest.approx(((1 - 1) ** 2 + (3 - 1) ** 2) / 2, abs=1e-5)
+    found = penalty(lambda x: 0.5 * x.square().sum(dim=(1, 2, 3)), sr, gt, epsilon)
+    assert found.item() == pytest.approx(((1 - 1) ** 2 + (3 - 1) ** 2) / 2, abs=1e-5)
 
 
 def test_the_penalty_trains_the_critic_and_not_the_generator():
     scale = torch.tensor(2.0, requires_grad=True)
     sr = torch.randn(2, 3, 4, 4, requires_grad=True)
-    losses.gradient_penalty(
-        lambda x: scale * x.sum(dim=(1, 2, 3)), sr, torch.randn(2, 3, 4, 4), torch.rand(2, 1, 1, 1)
-    ).backward()
+    penalty(lambda x: scale * x.sum(dim=(1, 2, 3)), sr, torch.randn(2, 3, 4, 4), torch.rand(2, 1, 1, 1)).backward()
     assert scale.grad is not None
     assert scale.grad.item() != 0
     assert sr.grad is None
@@ -57,7 +63,7 @@ def test_the_penalty_trains_the_critic_and_not_the_generator():
 def test_the_penalty_of_a_flat_critic_has_a_finite_gradient():
     slope = torch.zeros((), requires_grad=True)
     sr, gt = torch.randn(2, 2, 3, 4, 4)
-    losses.gradient_penalty(lambda x: slope * x.sum(dim=(1, 2, 3)), sr, gt, torch.rand(2, 1, 1, 1)).backward()
+    penalty(lambda x: slope * x.sum(dim=(1, 2, 3)), sr, gt, torch.rand(2, 1, 1, 1)).backward()
     assert slope.grad is not None
     assert torch.isfinite(slope.grad)
 
@@ -67,12 +73,12 @@ def test_the_penalty_is_float32_whatever_autocast_says():
     conv = torch.nn.Conv2d(3, 4, 3)
     (sr, gt), epsilon = torch.randn(2, 2, 3, 8, 8), torch.rand(2, 1, 1, 1)
 
-    def penalty():
-        return losses.gradient_penalty(lambda x: conv(x).square().sum(dim=(1, 2, 3)), sr, gt, epsilon).item()
+    def value() -> float:
+        return penalty(lambda x: conv(x).square().sum(dim=(1, 2, 3)), sr, gt, epsilon).item()
 
-    plain = penalty()
+    plain = value()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert penalty() == plain
+        assert value() == plain
 
 
 def test_critic_loss_is_equation_8_and_the_generators_is_minus_l_fake():

@@ -385,7 +385,7 @@ def test_the_digest_feels_each_section_that_shapes_a_result(section):
 def test_the_digest_feels_the_profile_but_not_how_a_stage_is_run():
     plain = Params(profile="x")
     assert plain.digest() != Params(profile="y").digest()
-    for name, value in {"device": "cpu", "threads": 3, "workers": 5, "checkpoint_seconds": 1.0}.items():
+    for name, value in {"device": "cpu", "threads": 3, "workers": 5, "fold": "off", "checkpoint_seconds": 1.0}.items():
         assert check_params({"profile": "x", "runtime": {name: value}}).digest() == plain.digest()
 
 

@@ -1,5 +1,7 @@
 """What the networks are built from: SAME-padded convolutions, residual blocks, upscaling, initial weights."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -63,6 +65,27 @@ class Upscale2x(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Double height and width."""
         return F.pixel_shuffle(self.conv(x), 2)
+
+
+def decode(upscale: nn.Sequential, last: SameConv2d, x: Tensor) -> Tensor:
+    """The decoder of Wnet and SRnet: upscalings, then a convolution, no activation (Sec. 3.2; N2, N5).
+
+    Shapes: (B, width, h, w) -> (B, last's channels, 2^len(upscale) h, 2^len(upscale) w).
+    """
+    decoded: Tensor = last(upscale(x))
+    return decoded
+
+
+class Decoding(nn.Module):
+    """A network that ends in a decoder.
+
+    Attributes:
+        decode: `decode`, or the same linear map with layers composed into one (`gwainet.nets.folded`).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.decode: Callable[[nn.Sequential, SameConv2d, Tensor], Tensor] = decode
 
 
 class Downscale8x(nn.Sequential):

@@ -3,7 +3,6 @@
 from itertools import pairwise
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from gwainet.nets.blocks import SameConv2d
 
@@ -33,7 +32,11 @@ class Cnet(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """How real an image looks, unbounded."""
         x = image
-        for conv in self.convs:
-            x = F.leaky_relu(conv(x), NEGATIVE_SLOPE)
-        score: Tensor = self.fc(x.flatten(1)).squeeze(1)  # (B,)
-        return score
+        for layer in self.layers():
+            x = layer(x)
+        return x.squeeze(1)  # (B,)
+
+    def layers(self) -> list[nn.Module]:
+        """All that the forward does, in order; `gwainet.nets.transposed` walks it backwards."""
+        convs = [layer for conv in self.convs for layer in (conv, nn.LeakyReLU(NEGATIVE_SLOPE))]
+        return [*convs, nn.Flatten(), self.fc]

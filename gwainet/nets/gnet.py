@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from gwainet.nets.blocks import Downscale8x, SameConv2d, Upscale2x, residual_blocks
+from gwainet.nets.blocks import Decoding, Downscale8x, SameConv2d, Upscale2x, residual_blocks
 
 GUIDE_GROUPS = 3  # fusions; SRnet goes on alone after the third (N4)
 
@@ -30,7 +30,7 @@ class GFEnet(nn.Module):
         return features
 
 
-class SRnet(nn.Module):
+class SRnet(Decoding):
     """EDSR's baseline network with three sub-pixel upscalings (Sec. 3.2; N5), with the fusions (N4).
 
     Shapes: I_LR (B, 3, h, w), guide features (B, width, h, w) each -> I_SR (B, 3, 8h, 8w).
@@ -60,8 +60,7 @@ class SRnet(nn.Module):
                 if guide_features is None:
                     raise ValueError("a guided SRnet needs GFEnet's features")
                 x = self.fusions[index](torch.cat([x, guide_features[index]], dim=1))
-        i_sr: Tensor = self.conv_out(self.upscale(first + self.conv_before_skip(x)))
-        return i_sr
+        return self.decode(self.upscale, self.conv_out, first + self.conv_before_skip(x))
 
 
 class Gnet(nn.Module):

@@ -20,6 +20,7 @@ from gwainet.files import staged_file
 from gwainet.images import Uint8
 from gwainet.nets.blocks import Downscale8x, initialise
 from gwainet.nets.cnet import Cnet
+from gwainet.nets.folded import fold
 from gwainet.nets.gnet import Gnet
 from gwainet.nets.inet import Inet
 from gwainet.nets.wnet import Wnet, warp
@@ -273,8 +274,13 @@ def load_into(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> N
     module.load_state_dict(dict(tensors))
 
 
-def load_generator(path: Path, device: torch.device) -> Generator:
+def load_generator(path: Path, device: torch.device, folded: bool = True) -> Generator:
     """A trained generator, ready for use.
+
+    Args:
+        path: of the weights file.
+        device: to use it on.
+        folded: compose the decoders, once, at the first call (`gwainet.nets.folded`): it pays from some pictures on.
 
     Raises:
         CheckpointError: the file is missing, damaged or of another kind.
@@ -282,7 +288,7 @@ def load_generator(path: Path, device: torch.device) -> Generator:
     tensors, metadata = read_weights(path, "generator")
     generator = Generator(metadata.networks, metadata.means, metadata.guided)
     load_into(generator, tensors, path)
-    return generator.to(device).eval()
+    return fold(generator.to(device).eval(), frozen=3 if folded else 0)
 
 
 def load_inet(path: Path, device: torch.device) -> Inet:

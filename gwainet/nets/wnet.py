@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gwainet.nets.blocks import Downscale8x, SameConv2d, Upscale2x, residual_blocks
+from gwainet.nets.blocks import Decoding, Downscale8x, SameConv2d, Upscale2x, residual_blocks
 
 Sampler = Literal["paper", "released", "border"]
 
 
-class Wnet(nn.Module):
+class Wnet(Decoding):
     """Localisation network of a spatial transformer (Sec. 3.2, Warper; Table 2).
 
     Shapes: I_LRU (B, 3, H, W), I_GI (B, 3, H, W) -> omega (B, 2, H, W), any H and W divisible by 8.
@@ -35,8 +35,7 @@ class Wnet(nn.Module):
         """Flow field omega of Eq. 3."""
         x = self.conv_in(self.encoder(torch.cat([i_lru, i_gi], dim=1)))  # (B, width, H/8, W/8)
         x = x + self.conv_before_skip(self.blocks(x))
-        omega: Tensor = self.conv_flow(self.upscale(x))  # (B, 2, H, W)
-        return omega
+        return self.decode(self.upscale, self.conv_flow, x)  # (B, 2, H, W)
 
 
 def sampling_grid(omega: Tensor) -> Tensor:

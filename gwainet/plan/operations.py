@@ -2,7 +2,7 @@
 
 The rule: one operation is a multiply-add (MAC) of a convolution or a matrix product, in whatever pass it happens. A
 step is run as the training runs it, so its backward is counted as autograd does it, the critic's step has the
-generator's forward and the gradient penalty's double backward, and the identity loss has Inet's passes. Activations,
+generator's forward and the gradient of the penalty's gradient, and the identity loss has Inet's passes. Activations,
 resampling, losses and Adam are not counted. FLOPs are twice as many.
 """
 

@@ -11,7 +11,7 @@ from gwainet.dataset import Faces
 from gwainet.errors import GwainetError
 from gwainet.params import Params
 from gwainet.plan.rehearsal import rehearse, settings_of, validated_faces
-from gwainet.training.device import describe
+from gwainet.training.device import describe, fold_for_training
 
 FEWEST, MOST = 2, 20  # steps to time: below, there is no spread to see; above, the median moves no more
 GROWTH = 4  # from one batch size tried to the next
@@ -53,6 +53,7 @@ def time_phase(
     try:
         make_phase = rehearse(stage, variant, params, faces, device)
         phase = make_phase(size)
+        fold_for_training(phase.modules.values(), params.runtime, device)  # the networks stay when the batch grows
 
         def step() -> object:
             return phase.step(0)

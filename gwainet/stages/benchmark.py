@@ -97,7 +97,8 @@ def run(
         name: {"psnr": psnr, "adversarial": adversarial}[model.folder] / model.variant / "weights.safetensors"
         for name, model in MODELS.items()
     }
-    generators = {name: _load(path, MODELS[name], device) for name, path in weights.items()}
+    folded = params.runtime.fold != "off"
+    generators = {name: _load(path, MODELS[name], device, folded) for name, path in weights.items()}
 
     shown_split: Split = "test" if "test" in settings.splits else settings.splits[-1]
     shown = choose_faces(rows[shown_split], prepared.identity, settings.grid_faces, settings.seed)
@@ -159,8 +160,8 @@ def face_network_of(settings: BenchmarkParams) -> FaceNetwork | None:
         return None
 
 
-def _load(path: Path, model: Model, device: torch.device) -> Generator:
-    generator = load_generator(path, device)
+def _load(path: Path, model: Model, device: torch.device, folded: bool) -> Generator:
+    generator = load_generator(path, device, folded)
     if generator.guided != model.guided:
         raise CheckpointError(
             f"{path} holds a model {'with' if generator.guided else 'without'} a guide, where one "

@@ -3,10 +3,13 @@
 import ctypes
 import os
 import sys
+from collections.abc import Iterable
 
 import torch
+from torch import nn
 
 from gwainet.errors import ParamsError
+from gwainet.nets.folded import LIVE, fold
 from gwainet.params import Runtime
 from gwainet.progress import say
 from gwainet.training.distributed import local_size
@@ -42,6 +45,20 @@ def choose_device(runtime: Runtime) -> torch.device:
     device = torch.device("cpu")
     say(f"device: {describe(device)}")
     return device
+
+
+def fold_for_training(modules: Iterable[nn.Module], runtime: Runtime, device: torch.device) -> None:
+    """Let the decoders of what is trained work composed, or plainly, as `runtime.fold` says.
+
+    Without gradients, for validations and the critic's batches, two upscalings are: a generator that changes at every
+    step is not used often enough to be worth composing the third.
+    """
+    composed = runtime.fold == "on" or (runtime.fold == "auto" and device.type == "cpu")  # not measured on a GPU
+    for module in modules:
+        if composed:
+            fold(module, live=LIVE if runtime.fold == "auto" else (0, 0), frozen=2)
+        else:
+            fold(module)
 
 
 def describe(device: torch.device) -> str:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -17,6 +18,7 @@ from gwainet.dataset import Faces, Rows
 from gwainet.nets.cnet import Cnet
 from gwainet.nets.inet import Inet, PairHead
 from gwainet.nets.model import Generator
+from gwainet.nets.transposed import critic_gradient
 from gwainet.nets.wnet import Sampler, Wnet, warp
 from gwainet.params import PretrainInet, PretrainWnet, SchedulePart, TrainAdversarial, Training, TrainPsnr
 from gwainet.psnr import psnr
@@ -203,7 +205,7 @@ class AdversarialPhase:
         with torch.no_grad():
             i_sr = self.generator(batch.i_lr, batch.i_lru, batch.i_gi).i_sr
         epsilon = self.critic_batches.epsilon(step, self.device)
-        penalty = losses.gradient_penalty(self.critic, i_sr, batch.i_gt, epsilon)
+        penalty = losses.gradient_penalty(partial(critic_gradient, self.critic), i_sr, batch.i_gt, epsilon)
         fake, real = self.critic(i_sr), self.critic(batch.i_gt)
         loss = losses.critic_loss(fake, real, penalty, self.settings.lambda_gp)
         _update(self.optimisers["critic"], loss)

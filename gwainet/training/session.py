@@ -16,7 +16,7 @@ from gwainet.params import Params
 from gwainet.recorder import Recorder
 from gwainet.training import distributed, launch
 from gwainet.training.checkpoint import Checkpoints
-from gwainet.training.device import choose_device, device_facts
+from gwainet.training.device import choose_device, device_facts, fold_for_training
 from gwainet.training.loop import Outcome, Phase, Plan, fit
 from gwainet.training.phases import Settings, total_steps
 from gwainet.training.pictures import histogram
@@ -96,6 +96,7 @@ class Session:
             counts: what else a step does, name -> times; its total joins the stage's numbers.
         """
         launch.check_share(settings.batch_size, distributed.size())
+        fold_for_training(phase.modules.values(), self.params.runtime, self.device)
         steps = total_steps(settings, len(self.faces.targets("train")))
         seconds = self.params.runtime.checkpoint_seconds
         plan = Plan(self.stage, steps, settings.validate_every, best, patience, seconds)

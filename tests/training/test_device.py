@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+from torch import nn
 
 from gwainet.errors import ParamsError
+from gwainet.nets.folded import FoldedDecoder
+from gwainet.nets.wnet import Wnet
 from gwainet.params import Runtime
-from gwainet.training.device import choose_device, device_facts
+from gwainet.training.device import choose_device, device_facts, fold_for_training
 from gwainet.workers import cores
 
 
@@ -36,3 +39,32 @@ def test_auto_takes_the_gpu():
     device = choose_device(Runtime())
     assert device.type == "cuda"
     assert device_facts(device)["device.name"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "device", "composed"),
+    [("auto", "cpu", True), ("auto", "cuda", False), ("on", "cuda", True), ("off", "cpu", False)],
+)
+def test_decoders_are_composed_where_that_was_measured_or_where_it_is_asked_for(mode, device, composed):
+    wnet = Wnet(4, 1)
+    fold_for_training([nn.ModuleList([wnet])], Runtime(fold=mode), torch.device(device))
+    assert isinstance(wnet.decode, FoldedDecoder) == composed
+
+
+def test_a_training_with_composed_decoders_takes_the_plain_ones_course():
+    losses: dict[str, list[float]] = {}
+    for mode in ("on", "off"):
+        torch.manual_seed(0)
+        wnet = Wnet(4, 1)
+        optimiser = torch.optim.Adam(wnet.parameters(), lr=1e-3)
+        fold_for_training([wnet], Runtime(fold=mode), torch.device("cpu"))
+        low, guide = torch.randn(2, 2, 3, 32, 40)
+        losses[mode] = []
+        for _ in range(5):
+            loss = wnet(low, guide).square().mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            losses[mode].append(loss.item())
+    assert losses["on"] == pytest.approx(losses["off"], rel=1e-5)
+    assert losses["on"] != losses["off"]  # the rounding tells that two forms were compared

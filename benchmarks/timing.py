@@ -1,0 +1,160 @@
+"""Forms of one computation, each in a process of its own, timed in turns.
+
+In a process of its own each form has its own allocator settings and its own peak of memory; in turns, each has the same
+share of whatever else the machine does meanwhile. The CPU time of a form is compared with that of the first one in the
+same round, so that a ratio's spread shows what the turns did not even out.
+"""
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from rich.table import Table
+
+FEWEST, MOST = 3, 21  # rounds
+Work = Callable[[], float]  # does it once; a number that every form must agree on
+
+
+@dataclass(frozen=True)
+class Turns:
+    """What was measured of a form.
+
+    Attributes:
+        cpu: seconds of all threads, of each turn.
+        wall: seconds, of each turn.
+        memory: the process's peak in MB, above what it had before the form was built.
+        value: of the first turn.
+    """
+
+    cpu: list[float]
+    wall: list[float]
+    memory: float
+    value: float
+
+
+class Form:
+    """A form's process: it does its work once whenever it is asked to."""
+
+    def __init__(self, name: str, module: str, arguments: Sequence[str]) -> None:
+        self.name = name
+        command = [sys.executable, "-m", module, *arguments]
+        self.process = subprocess.Popen(  # noqa: S603
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.turns: list[dict[str, float]] = []
+
+    def turn(self) -> None:
+        """Ask, and wait for the answer.
+
+        Raises:
+            RuntimeError: the process died.
+        """
+        requests, answers = self.process.stdin, self.process.stdout
+        assert requests is not None
+        assert answers is not None
+        requests.write("\n")
+        requests.flush()
+        line = answers.readline()
+        if not line:
+            raise RuntimeError(f"{self.name} ended with {self.process.wait()}: see its message above")
+        self.turns.append(json.loads(line))
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.wait()
+
+    def measured(self) -> Turns:
+        """What the turns took."""
+        first, *rest = self.turns  # the first also allocates, chooses algorithms and composes decoders
+        return Turns([t["cpu"] for t in rest], [t["wall"] for t in rest], self.turns[-1]["memory"], first["value"])
+
+
+def interleave(forms: Sequence[Form], seconds: float) -> dict[str, Turns]:
+    """Rounds in which every form has its turn, for about so many seconds, after one that is not counted.
+
+    Raises:
+        RuntimeError: a process died, or the forms' first numbers differ by more than rounding.
+    """
+    try:
+        for form in forms:
+            form.turn()
+        end, rounds = time.perf_counter() + seconds, 0
+        while rounds < FEWEST or (rounds < MOST and time.perf_counter() < end):
+            for form in forms:
+                form.turn()
+            rounds += 1
+    finally:
+        for form in forms:
+            form.close()
+    turns = {form.name: form.measured() for form in forms}
+    values = {name: each.value for name, each in turns.items()}
+    if not np.allclose(list(values.values()), next(iter(values.values())), rtol=1e-3):
+        raise RuntimeError(f"the forms do not compute the same: {values}")
+    return turns
+
+
+def serve(make: Callable[[], Work]) -> None:
+    """Be a form's process: build the work, then do it at every line of standard input and answer with what it took."""
+    answers: IO[str] = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what the work itself prints is no answer
+    before = _peak()
+    work = make()
+    for _ in sys.stdin:
+        cpu, wall = time.process_time(), time.perf_counter()
+        value = work()
+        turn = {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
+        answers.write(json.dumps({**turn, "memory": _peak() - before, "value": value}) + "\n")
+        answers.flush()
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def table(title: str, turns: dict[str, Turns], images: int) -> Table:
+    """A line a form: times of a turn, and how many times as fast as the first form; medians and quartiles."""
+    shown = Table(title=title, title_justify="left")
+    for name in ("form", "CPU ms", "wall ms", "times as fast", "quartiles", "peak MB an image", "rounds"):
+        shown.add_column(name, justify="left" if name == "form" else "right")
+    first = np.array(next(iter(turns.values())).cpu)
+    for name, each in turns.items():
+        low, ratio, high = np.quantile(first / np.array(each.cpu), (0.25, 0.5, 0.75))
+        shown.add_row(
+            name,
+            f"{1e3 * np.median(each.cpu):.0f}",
+            f"{1e3 * np.median(each.wall):.0f}",
+            f"{ratio:.2f}",
+            f"{low:.2f} to {high:.2f}",
+            f"{each.memory / images:.0f}",
+            str(len(each.cpu)),
+        )
+    return shown
+
+
+def machine(threads: int) -> str:
+    """What the figures belong to: processor, threads, load, versions, commit."""
+    import torch
+
+    from gwainet.tracking.execution import code_version
+
+    version = code_version(Path(__file__).parent)
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        processor = names[0].partition(":")[2].strip() if names else processor
+    load = os.getloadavg()[0]
+    return (
+        f"{processor}, {os.cpu_count()} cores, {threads} thread(s) used, load average before {load:.1f}; "
+        f"torch {torch.__version__}; commit {version.commit[:12]}{' and changes' if version.changes else ''}"
+    )
