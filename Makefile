@@ -12,6 +12,11 @@ COMMA := ,
 ENGINE ?= docker
 VARIANT ?= cuda
 IMAGE ?= $(shell sed -n 's/^image: *\([^ ]*\).*/\1/p' cluster.yaml)
+# without a password; only where it is a page
+SOURCE ?= $(shell git config --get remote.origin.url | sed -n 's|^\(https\{0,1\}://\)\([^/]*@\)*|\1|p')
+# taken from the environment where they are set there
+PIP_SETTINGS := PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS PIP_TRUSTED_HOST
+IMAGE_FILES := Dockerfile .dockerignore pyproject.toml constraints.txt README.md LICENSE gwainet components pipeline
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro test test-system test-tensorflow mutants check format ui image clean
@@ -41,6 +46,7 @@ setup: $(READY) ## install into .venv (make setup TORCH_INDEX=https://download.p
 
 repro: $(READY) ## run the whole pipeline: photos -> a trained, benchmarked, registered model (profile: params.yaml)
 	@echo "== repro: profile $$(sed -n 's/^profile: *//p' params.yaml); stages whose inputs did not change are skipped"
+	@python -m gwainet mirror-source
 	@GWAINET_PIPELINE_KEY=$${GWAINET_PIPELINE_KEY:-make/$$(date -u +%Y%m%dT%H%M%SZ)-$$$$} dvc repro $(ARGS)
 	@python -m gwainet where
 
@@ -75,8 +81,13 @@ ui: $(READY) ## MLflow on http://127.0.0.1:5000 with the runs just made (make ui
 
 image: ## build the container image that cluster.yaml names (make image VARIANT=cpu IMAGE=registry/gwainet-python:1)
 	@echo "== image: $(IMAGE), $(VARIANT)"
-	@commit=$$(git rev-parse HEAD 2>/dev/null) && git diff --quiet HEAD -- gwainet components pipeline constraints.txt || commit=unknown; \
-		$(ENGINE) build --build-arg VARIANT=$(VARIANT) --build-arg COMMIT=$$commit -t $(IMAGE) $(ARGS) .
+	@if [ -z "$$(git status --porcelain -- $(IMAGE_FILES) 2>&1)" ]; then commit=$$(git rev-parse HEAD); else \
+			commit=unknown; echo "image: not everything is committed, so it will name no commit"; \
+		fi; \
+		$(ENGINE) build $(foreach name,BASE_IMAGE TORCH_INDEX,$(if $($(name)),--build-arg $(name)=$($(name)))) \
+			$(PIP_SETTINGS:%=--build-arg %) --build-arg VARIANT=$(VARIANT) --build-arg COMMIT=$$commit \
+			--build-arg VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) \
+			$(if $(SOURCE),--label org.opencontainers.image.source=$(SOURCE)) -t $(IMAGE) $(ARGS) .
 	@echo "image: built $(IMAGE); push it with: $(ENGINE) push $(IMAGE)"
 
 clean: ## remove what runs made, but never data/source

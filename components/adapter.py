@@ -6,7 +6,7 @@ A stage reads an artifact where kfp put it, and writes into the artifact `out`. 
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ from PIL import Image
 from gwainet.errors import ParamsError, TrackingError
 from gwainet.files import staged_file
 from gwainet.params import check_params, flatten
-from gwainet.report import Table, stage_page
+from gwainet.report import stage_page
 from gwainet.stages import STAGES, Stage
 from gwainet.tracking.execution import kubeflow_key
 
@@ -28,7 +28,7 @@ FACTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "check_faces": ("validation.json", ("passed", "counts", "digest")),
     "register_model": ("registered.json", ("name", "version", "uri", "variant")),
 }
-PAGES = {"check_faces": "report.html"}  # a stage that writes a page of its own
+PAGES = {"check_faces": "report.html", "benchmark": "benchmark.html"}  # a stage that writes a page of its own
 
 
 class Artifact(Protocol):
@@ -53,6 +53,7 @@ def run(
     metrics: Metrics,
     page: Artifact,
     variant: str | None = None,
+    trainjob: str = "",
     **inputs: Artifact | None,
 ) -> None:
     """Run a stage on artifacts.
@@ -66,6 +67,7 @@ def run(
         metrics: gets the stage's numbers.
         page: becomes a page with its pictures and tables.
         variant: of a stage that has some.
+        trainjob: the job that trains on several nodes (`pipeline.trainjob`); empty: this process does.
         inputs: argument of the stage -> artifact, or `<argument>_<variant>` where the stage reads several variants'
             outputs; None for one that the variant does not read.
 
@@ -85,7 +87,12 @@ def run(
         if "source" in paths:
             paths["source"] = stage.paths(settings.profile, variant, Path(root))["source"]
         paths["out"] = _absolute(out)
-        where = stage.execute(settings, variant, paths, Path(root))
+        if trainjob:
+            from components import launcher  # heavy
+
+            where = launcher.execute(stage, trainjob, settings, variant, paths, Path(root))
+        else:
+            where = stage.execute(settings, variant, paths, Path(root))
     title = f"{name}@{variant}" if variant else name
     show(name, f"{title}, profile {settings.profile}", where, metrics, page, _absolute(out))
     out.metadata["mlflow"] = where
@@ -131,26 +138,9 @@ def show(name: str, title: str, where: str, metrics: Metrics, page: Artifact, ou
         if name in PAGES:
             shutil.copyfile(out / PAGES[name], partial)
         else:
-            pictures = [path for path in (out / "grid.png", out / "samples.png") if path.exists()]
-            picture = np.array(Image.open(pictures[0]).convert("RGB")) if pictures else None
-            tables = list(_benchmark(json.loads((out / "benchmark.json").read_text()))) if name == "benchmark" else []
-            partial.write_text(stage_page(title, where, facts, tables, picture), encoding="utf-8")
-
-
-def _benchmark(report: Mapping[str, Any]) -> Iterator[Table]:
-    """The benchmark's table of each split."""
-    for split, part in report["splits"].items():
-        rows = [(system["title"], system["splits"][split]) for system in report["systems"]]
-        names = tuple(rows[0][1])
-        yield Table(
-            f"{split}: {part['images']:,} faces of {part['identities']:,} people, mean [95 % interval over people]",
-            ("system", *names),
-            tuple((title, *(_interval(estimates[metric]) for metric in names)) for title, estimates in rows),
-        )
-
-
-def _interval(estimate: Mapping[str, float]) -> str:
-    return f"{estimate['mean']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
+            samples = out / "samples.png"
+            picture = np.array(Image.open(samples).convert("RGB")) if samples.exists() else None
+            partial.write_text(stage_page(title, where, facts, picture), encoding="utf-8")
 
 
 def _absolute(artifact: Artifact) -> Path:

@@ -14,8 +14,9 @@ def pretrain_inet(
     out: Output[Model],
     metrics: Output[Metrics],
     page: Output[HTML],
+    trainjob: str = "",
 ) -> None:
     """Pretrain the identity encoder."""
     from components.adapter import run
 
-    run("pretrain_inet", params, root, out, metrics, page, faces=faces, passed=passed)
+    run("pretrain_inet", params, root, out, metrics, page, trainjob=trainjob, faces=faces, passed=passed)

@@ -14,8 +14,9 @@ def pretrain_wnet(
     out: Output[Model],
     metrics: Output[Metrics],
     page: Output[HTML],
+    trainjob: str = "",
 ) -> None:
     """Pretrain the warper."""
     from components.adapter import run
 
-    run("pretrain_wnet", params, root, out, metrics, page, faces=faces, passed=passed)
+    run("pretrain_wnet", params, root, out, metrics, page, trainjob=trainjob, faces=faces, passed=passed)

@@ -19,10 +19,22 @@ def train_adversarial(
     metrics: Output[Metrics],
     page: Output[HTML],
     inet: Optional[Input[Model]] = None,
+    trainjob: str = "",
 ) -> None:
     """Train with the critic; Inet is for `gwainet` alone."""
     from components.adapter import run
 
     run(
-        "train_adversarial", params, root, out, metrics, page, variant, faces=faces, passed=passed, psnr=psnr, inet=inet
+        "train_adversarial",
+        params,
+        root,
+        out,
+        metrics,
+        page,
+        variant,
+        trainjob=trainjob,
+        faces=faces,
+        passed=passed,
+        psnr=psnr,
+        inet=inet,
     )

@@ -18,8 +18,21 @@ def train_psnr(
     metrics: Output[Metrics],
     page: Output[HTML],
     wnet: Optional[Input[Model]] = None,
+    trainjob: str = "",
 ) -> None:
     """Train warper and generator for PSNR; `banet` takes no warper."""
     from components.adapter import run
 
-    run("train_psnr", params, root, out, metrics, page, variant, faces=faces, passed=passed, wnet=wnet)
+    run(
+        "train_psnr",
+        params,
+        root,
+        out,
+        metrics,
+        page,
+        variant,
+        trainjob=trainjob,
+        faces=faces,
+        passed=passed,
+        wnet=wnet,
+    )

@@ -185,7 +185,7 @@ def show_where(params: ParamsFile = Path("params.yaml"), root: Root = Path()) ->
     reports = root / "reports" / profile
     for title, path in (
         ("data report", reports / "check_faces" / "report.html"),
-        ("benchmark", reports / "benchmark" / "benchmark.json"),
+        ("benchmark", reports / "benchmark" / "benchmark.html"),
         ("pictures", reports / "benchmark" / "grid.png"),
         ("registered model", root / "models" / profile / "register_model" / "registered.json"),
     ):
@@ -236,6 +236,25 @@ def show_lineage(
     else:
         on_terminal = Console().is_terminal
         Console(highlight=False, emoji=False, width=None if on_terminal else LONG_LINE).print(tree(walk))
+
+
+@app.command(
+    "mirror-source",
+    help="Bring data/source/<profile> up to date with the bucket that fetch_faces.location names, if it names one.",
+)
+def mirror_source(
+    params: ParamsFile = Path("params.yaml"),
+    profile: Profile = None,
+    overrides: Overrides = None,
+    root: Root = Path(),
+) -> None:
+    """Look into the bucket, which DVC does not: it runs `fetch_faces` only when params or files here have changed."""
+    with user_errors():
+        loaded = load_params(params, profile, overrides or [])
+        if loaded.fetch_faces.location is not None:
+            from gwainet.sources.bucket import bring
+
+            bring(loaded.fetch_faces, STAGES["fetch_faces"].paths(loaded.profile, None, root)["source"])
 
 
 def _in_a_folder(path: Path | None) -> Path | None:

@@ -8,11 +8,15 @@
       DataError       prepared faces are missing, damaged or do not fit the params
       ContractError   the data contract does not hold
       CheckpointError weights or a checkpoint do not fit the networks
+      StorageError    an S3 bucket refused something, does not answer or does not hold what it should
       TrackingError   the tracking server refused or lost something
       ExtraError      an optional part of the installation is missing
       PipelineError   a run of the pipeline failed
       ClusterError    Kubeflow refused something or does not answer
         LoginError    Kubeflow's address or a login is missing or refused
+        UnavailableError  its server does not answer, or fails
+        NotFoundError     its server knows no such thing
+        ConflictError     there is one of that name already
 """
 
 
@@ -40,6 +44,10 @@ class CheckpointError(GwainetError):
     """Weights or a checkpoint do not fit the networks."""
 
 
+class StorageError(GwainetError):
+    """An S3 bucket refused something, does not answer or does not hold what it should."""
+
+
 class TrackingError(GwainetError):
     """The tracking server refused or lost something."""
 
@@ -58,3 +66,15 @@ class ClusterError(GwainetError):
 
 class LoginError(ClusterError):
     """Kubeflow's address or a login is missing or refused."""
+
+
+class UnavailableError(ClusterError):
+    """The server does not answer, or fails: asking again may help."""
+
+
+class NotFoundError(ClusterError):
+    """The server knows no such thing."""
+
+
+class ConflictError(ClusterError):
+    """There is one of that name already."""

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -87,3 +87,15 @@ def tree_digest(path: Path) -> str:
     for file in sorted(p for p in path.rglob("*") if p.is_file()):
         digest.update(f"{file.relative_to(path).as_posix()}\0{file_digest(file)}\n".encode())
     return digest.hexdigest()
+
+
+def code_digest(root: Path, names: Sequence[str]) -> str:
+    """SHA-256 over names and bytes of the Python files and templates at `names` below `root`, files or directories."""
+    places = [root / name for name in names]
+    files = {file for place in places for file in (place.rglob("*") if place.is_dir() else [place])}
+    lines = [
+        f"{file.relative_to(root).as_posix()}\0{file_digest(file)}\n"
+        for file in sorted(files)
+        if file.suffix in {".py", ".html"}
+    ]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -10,11 +10,12 @@ The defaults below are the paper's (Sec. 4.2, CelebA's recipe where the two reci
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from gwainet.errors import ParamsError
 
@@ -26,6 +27,29 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 Sampler = Literal["paper", "released", "border"]
 Device = Literal["auto", "cpu", "cuda"]
+
+
+def check_s3(url: str, name: str = "") -> str:
+    """Check that a text is `s3://bucket/prefix`, and drop a slash at its end.
+
+    Raises:
+        ParamsError: it is none, and `name` says whose value it is; ValueError without a name.
+    """
+    match = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(/[^?#\\\x00-\x1f]*)?", url)
+    prefix = (match[2] or "").removeprefix("/").removesuffix("/") if match else ""
+    if match and not (prefix and any(part in ("", ".", "..") for part in prefix.split("/"))):
+        return f"s3://{match[1]}/{prefix}" if prefix else f"s3://{match[1]}"
+    problem = "must be s3://bucket/prefix without a login, `..` or `?`; credentials stand in the environment or ~/.aws"
+    raise ParamsError(f"{name} {problem}") if name else ValueError(problem)
+
+
+def split_s3(url: str) -> tuple[str, str]:
+    """Bucket and prefix of a checked `s3://bucket/prefix`."""
+    bucket, _, prefix = url.removeprefix("s3://").partition("/")
+    return bucket, prefix
+
+
+S3Url = Annotated[str, AfterValidator(check_s3)]
 
 SCALE = 8  # the paper's only upscaling factor: three stride-2 stages and three pixel shufflers
 
@@ -64,7 +88,23 @@ class FetchFaces(Section):
     identities: str = Field("identity_CelebA.txt", description="celeba: file name and identity, a line each")
     partition: str = Field("list_eval_partition.txt", description="celeba: file name and 0, 1 or 2, a line each")
     pairs: str = Field("pairs.csv", description="pairs: identity, target, guide, split; beside or inside `images`")
+    location: S3Url | None = Field(
+        None, description="s3://bucket/prefix, from where `data/source/<profile>/` gets these files; null: from you"
+    )
+    location_version: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{12}$",
+        description="of what `location` must hold, as fetch_faces prints it; null: whatever it holds",
+    )
     drawn: DrawnPeople = DrawnPeople()
+
+    @model_validator(mode="after")
+    def _location(self) -> Self:
+        if self.location is not None and self.source == "drawn":
+            raise ValueError("location is for photos that somebody took: source `drawn` reads none")
+        if self.location is None and self.location_version is not None:
+            raise ValueError("location_version says what location holds: set location too")
+        return self
 
 
 class Crop(Section):
@@ -220,7 +260,7 @@ class TrainAdversarial(GuidedTraining):
 
 
 class Benchmark(Section):
-    """How models are compared (docs/paper.md, M1 to M6)."""
+    """How models are compared (docs/paper.md, M1 to M8)."""
 
     splits: tuple[Literal["validation", "test"], ...] = Field(("validation", "test"), min_length=1, strict=False)
     max_faces: Positive | None = Field(None, description="at most so many faces of a split; null: all")
@@ -406,7 +446,8 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
             continue  # pydantic does not count a wrong item; the item has its own line
         else:
             expected = _EXPECTED.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
-            lines.append(f"  {name} = {problem['input']!r}: {expected}")
+            given = re.sub(r"//[^/@]*@", "//...@", repr(problem["input"]))  # an address may hold a login
+            lines.append(f"  {name} = {given}: {expected}")
     return "\n".join(lines)
 
 

@@ -6,7 +6,7 @@ whatever a page might want to load. The same content gives the same bytes.
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any
 
@@ -37,13 +37,14 @@ class Face:
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar of a chart, in the drawing's units; `says` is its text."""
+    """A bar of a chart, in the drawing's units; `says` is its text, `low` marks one that lies wholly below 0."""
 
     x: float
     y: float
     width: float
     height: float
     says: str
+    low: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,29 +89,17 @@ def faces_page(
     )
 
 
-@dataclass(frozen=True)
-class Table:
-    """Rows of text under a title; the first column names its row."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-def stage_page(
-    title: str, run: str, facts: Mapping[str, object], tables: Sequence[Table] = (), picture: Uint8 | None = None
-) -> str:
+def stage_page(title: str, run: str, facts: Mapping[str, object], picture: Uint8 | None = None) -> str:
     """What a stage came to, as Kubeflow's page shows it.
 
     Args:
         title: of the stage and the profile.
         run: where to look at its MLflow run, an address or a sentence.
         facts: name -> number or text.
-        tables: shown in full.
         picture: shown as large as the page.
     """
     shown = {name: f"{value:.6g}" if isinstance(value, float) else str(value) for name, value in facts.items()}
-    return render("stage.html", title=title, run=run, facts=shown, tables=tables, picture=picture)
+    return render("stage.html", title=title, run=run, facts=shown, picture=picture)
 
 
 def render(template: str, **content: object) -> str:
@@ -127,13 +116,22 @@ def render(template: str, **content: object) -> str:
     return environment.get_template(template).render(**content)
 
 
-def data_uri(picture: Uint8, longest: int = LONGEST) -> str:
-    """A picture as text for an `src` attribute: PNG, scaled down to `longest` pixels where it is larger."""
+def data_uri(picture: Uint8, longest: int = LONGEST, quality: int | None = None) -> str:
+    """A picture as text for an `src` attribute, scaled down to `longest` pixels where it is larger.
+
+    Args:
+        picture: (H, W, 3).
+        longest: pixels of the longer side.
+        quality: of WebP, 0 to 100, which takes a tenth of the space; None for PNG, which loses nothing.
+    """
     image = Image.fromarray(picture)
     image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     buffer = BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    if quality is None:
+        image.save(buffer, kind := "PNG", optimize=True)
+    else:
+        image.save(buffer, kind := "WEBP", quality=quality)
+    return f"data:image/{kind.lower()};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def histogram(counts: Sequence[int], edges: Sequence[float], what: str, of: str) -> Chart:
@@ -150,8 +148,10 @@ def histogram(counts: Sequence[int], edges: Sequence[float], what: str, of: str)
         for count, low, high in zip(counts, edges[:-1], edges[1:], strict=True)
     ]
     step = max(1, len(counts) // 4)
-    ticks = tuple((_CHART[0] * i / len(counts), f"{edges[i]:g}") for i in range(0, len(edges), step))
-    return Chart(_bars(counts, says), ticks, max(counts, default=0))
+    first = list(edges).index(0) % step if 0 in edges else 0  # 0 is labelled where it is an edge
+    ticks = tuple((_CHART[0] * i / len(counts), f"{edges[i]:g}") for i in range(first, len(edges), step))
+    bars = tuple(replace(bar, low=high <= 0) for bar, high in zip(_bars(counts, says), edges[1:], strict=True))
+    return Chart(bars, ticks, max(counts, default=0))
 
 
 def counts_chart(counts: Mapping[int, int], what: str, of: str) -> Chart:

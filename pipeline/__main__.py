@@ -50,6 +50,9 @@ def run_local_command(
         Path | None, typer.Option("--out", help="Where runs are kept; default: .gwainet/kubeflow/ below the root.")
     ] = None,
     retries: Annotated[int, typer.Option(help="Start a stage that failed again, so many times.", min=0)] = 0,
+    image: Annotated[
+        str | None, typer.Option("--image", help="Run each stage in a Docker container of this image; default: here.")
+    ] = None,
 ) -> None:
     """Run."""
     with user_errors():
@@ -57,10 +60,10 @@ def run_local_command(
         from gwainet import tracking  # heavy
         from pipeline.local import run_local
 
-        made = run_local(loaded, settings, root, out or root / ".gwainet" / "kubeflow", retries)
+        made = run_local(loaded, settings, root, out or root / ".gwainet" / "kubeflow", retries, image)
         for stage, folder in made.items():
             typer.echo(f"{stage:>26}: {folder}")
-        typer.echo(f"{'benchmark, pictures':>26}: {made['benchmark'] / 'grid.png'}")
+        typer.echo(f"{'benchmark':>26}: {made['benchmark'] / 'benchmark.html'}")
         typer.echo(f"{'data report':>26}: {made['check_faces'] / 'report.html'}")
         typer.echo(f"{'runs':>26}: {tracking.where(root)}")
 

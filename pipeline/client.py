@@ -18,7 +18,7 @@ import kfp_server_api as api
 from urllib3 import Retry
 from urllib3.exceptions import HTTPError, SSLError
 
-from gwainet.errors import ClusterError, LoginError
+from gwainet.errors import ClusterError, ConflictError, LoginError, NotFoundError, UnavailableError
 from pipeline.login import HOW_TO_LOG_IN, Login
 
 CONNECT_SECONDS, READ_SECONDS = 10, 60
@@ -28,18 +28,6 @@ PAGE = 100
 ENDED = frozenset({"SUCCEEDED", "SKIPPED", "FAILED", "CANCELED"})
 # of the parts of one stage (a loop's rounds, a driver and its container) the first of these is the stage's state
 _GRAVEST = ("FAILED", "CANCELED", "CANCELING", "RUNNING", "PAUSED", "PENDING", "SUCCEEDED", "SKIPPED")
-
-
-class UnavailableError(ClusterError):
-    """The server does not answer, or fails: asking again may help."""
-
-
-class NotFoundError(ClusterError):
-    """The server knows no such thing."""
-
-
-class ConflictError(ClusterError):
-    """There is one of that name already."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from gwainet.errors import ParamsError
-from gwainet.params import NotNegative, Positive, PositiveFloat, Section, explain, read_yaml
+from gwainet.params import NotNegative, Positive, PositiveFloat, S3Url, Section, explain, read_yaml
 
 CLUSTER_FILE = Path("cluster.yaml")
 
@@ -66,17 +66,34 @@ class Mlflow(Secret):
 
 
 class Volume(Section):
-    """A persistent volume claim, or a folder of one."""
+    """A persistent volume claim, or a folder of one; or a place in a bucket."""
 
-    claim: Name
-    sub_path: str = Field("", description="folder of the volume; empty: all of it")
+    claim: Name | None
+    sub_path: str = Field("", description="folder of the claim's volume; empty: all of it")
+    s3: S3Url | None = Field(None, description="s3://bucket/prefix, in place of a claim; credentials come by `secrets`")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_place(cls, values: object) -> object:
+        if not isinstance(values, dict) or values.get("s3") is None:
+            return values
+        of_a_claim = [name for name in ("claim", "sub_path", "version") if values.get(name)]
+        if of_a_claim:
+            raise ValueError(f"s3 stands alone, without {', '.join(of_a_claim)}, which a claim has")
+        return {**values, **{name: None for name in ("claim", "version") if name in cls.model_fields}}
+
+    @model_validator(mode="after")
+    def _some_place(self) -> Self:
+        if self.claim is None and self.s3 is None:
+            raise ValueError("name a claim, or a bucket as s3")
+        return self
 
 
 class Source(Volume):
     """The photos that a user brings: what `data/source/` is on one machine, with a folder for each profile."""
 
-    claim: Name = "gwainet-source"
-    version: str = Field(
+    claim: Name | None = "gwainet-source"
+    version: str | None = Field(
         "1", min_length=1, description="change it with the photos: Kubeflow's cache does not see what a volume holds"
     )
 
@@ -84,11 +101,11 @@ class Source(Volume):
 class Work(Volume):
     """Checkpoints: what `.gwainet/` is on one machine. Trainings run side by side, so it must be read-write-many."""
 
-    claim: Name = "gwainet-work"
+    claim: Name | None = "gwainet-work"
 
 
 class Volumes(Section):
-    """Persistent volume claims."""
+    """Persistent volume claims, or places in buckets."""
 
     source: Source = Source()
     work: Work = Work()
@@ -117,6 +134,11 @@ class Stage(Nodes):
     retries: Retries = Retries()
     caching: bool = Field(True, description="take the result of an equal execution in place of running")
 
+    @property
+    def dev_shm(self) -> str | None:
+        """Size of /dev/shm; None: the container runtime's own."""
+        return self.shared_memory
+
 
 class NeverCached(Stage):
     """A stage with an effect outside its outputs."""
@@ -139,19 +161,32 @@ class GpuStage(Stage):
     memory: Memory = "32Gi"
     memory_limit: Memory | None = "64Gi"
 
+
+class Measuring(GpuStage):
+    """A stage that one process computes."""
+
     @field_validator("gpus")
     @classmethod
     def _one(cls, gpus: int) -> int:
         if gpus > 1:
-            raise ValueError("stages use one GPU so far: more would be paid for and stand idle")
+            raise ValueError("the benchmark uses one GPU: more would be paid for and stand idle")
         return gpus
 
 
 class Training(GpuStage):
-    """A stage that continues from its checkpoint when it is started again."""
+    """A stage that several processes can train, and that continues from its checkpoint when it is started again."""
 
+    gpus: NotNegative = Field(1, description="of each node, a process for each; 0: on the CPU")
+    nodes: Positive = Field(
+        1, description="more than 1: a TrainJob of Kubeflow Trainer; all settings are those of a node"
+    )
     hours: PositiveFloat = 96.0
     retries: Retries = Retries(count=10)  # preemption is normal, and costs the time since the last checkpoint
+
+    @property
+    def dev_shm(self) -> str | None:
+        """Where processes share a node, NCCL wants more than the 64 MB that container runtimes give."""
+        return self.shared_memory or (f"{self.gpus}Gi" if self.gpus > 1 else None)
 
 
 class Stages(Section):
@@ -164,8 +199,23 @@ class Stages(Section):
     pretrain_wnet: Training = Training()
     train_psnr: Training = Training()
     train_adversarial: Training = Training()
-    benchmark: GpuStage = GpuStage()
+    benchmark: Measuring = Measuring()
     register_model: NeverCached = NeverCached()
+
+
+class Trainer(Section):
+    """Kubeflow Trainer, for trainings on several nodes, and the pod that starts a job there and waits for it."""
+
+    runtime: Name = "torch-distributed"
+    kind: Literal["ClusterTrainingRuntime", "TrainingRuntime"] = Field(
+        "ClusterTrainingRuntime", description="TrainingRuntime: one of the namespace's own"
+    )
+    cpu: Cpu = Field("1", description="CPUs requested for the pod that waits")
+    memory: Memory = Field("2Gi", description="memory requested for it")
+    memory_limit: Memory | None = Field("4Gi", description="the most memory for it")
+    waiting_hours: PositiveFloat = Field(
+        24.0, description="for which a job may wait for its nodes and copy its data, beyond the stage's hours"
+    )
 
 
 class ClusterSettings(Section):
@@ -178,6 +228,7 @@ class ClusterSettings(Section):
     secrets: tuple[Secret, ...] = Field((), description="more variables, such as an S3 store's", strict=False)
     volumes: Volumes = Volumes()
     gpu: Gpu = Gpu()
+    trainer: Trainer = Trainer()
     stages: Stages = Stages()
 
     @field_validator("image")
@@ -189,6 +240,15 @@ class ClusterSettings(Section):
                 "needs a tag other than `latest`, or a digest: Kubeflow's cache knows the code by the image's name"
             )
         return image
+
+    @model_validator(mode="after")
+    def _nodes_share_a_volume(self) -> Self:
+        several = [name for name, stage in self.stages if isinstance(stage, Training) and stage.nodes > 1]
+        if several and self.volumes.work.claim is None:
+            raise ValueError(
+                f"stages.{several[0]} has several nodes, which share files on a claim: volumes.work cannot be a bucket"
+            )
+        return self
 
     @model_validator(mode="after")
     def _variables_once(self) -> Self:

@@ -20,12 +20,13 @@ from components.train_adversarial import train_adversarial
 from components.train_psnr import train_psnr
 from gwainet.params import Params
 from gwainet.stages import STAGES
+from gwainet.storage.checkpoints import VARIABLE as CHECKPOINTS
 from pipeline import PIPELINE_NAME
-from pipeline.cluster import ClusterSettings, GpuStage, Toleration
+from pipeline.cluster import ClusterSettings, GpuStage, Nodes, Stage, Toleration, Training
+from pipeline.trainjob import SHARED_MEMORY, manifest, processes
 
 ROOT = "/gwainet"  # in a pod; the Dockerfile makes it
-SHARED_MEMORY = "/dev/shm"  # noqa: S108  a mount point
-DIGEST = "gwainet/params-digest"  # an annotation of every pod
+WORK = f"{ROOT}/.gwainet"
 
 Task = Any  # kfp has no types
 
@@ -38,13 +39,18 @@ def build(params: Params, cluster: ClusterSettings) -> Any:  # noqa: ANN401  kfp
         arguments = {key: value.outputs["out"] if hasattr(value, "outputs") else value for key, value in inputs.items()}
         if variant is not None:
             arguments["variant"] = variant
+        if STAGES[name].trains:
+            processes(name, params, cluster)  # refuses what could not be shared
+        if _on_several_nodes(name, cluster):
+            arguments["trainjob"] = manifest(name, params, cluster, WORK)
         task = component(params=params_of(name, params), root=root, **arguments)
         task.set_display_name(f"{name}@{variant}" if variant else name)
         place(task, name, params, cluster)
         return task
 
     def pipeline(root: str = ROOT) -> None:
-        fetched = stage(fetch_faces, root, source_version=cluster.volumes.source.version)
+        # of a bucket, the version stands among the params (pipeline/photos.py)
+        fetched = stage(fetch_faces, root, source_version=cluster.volumes.source.version or "s3")
         faces = stage(prepare_faces, root, raw=fetched)
         checked = {"faces": faces, "passed": stage(check_faces, root, faces=faces)}
         inet = stage(pretrain_inet, root, **checked)
@@ -81,29 +87,14 @@ def place(task: Task, name: str, params: Params, cluster: ClusterSettings) -> No
     if cluster.image_pull_secrets:
         kubernetes.set_image_pull_secrets(task, list(cluster.image_pull_secrets))
 
-    task.set_cpu_request(settings.cpu).set_memory_request(settings.memory)
-    if settings.cpu_limit:
-        task.set_cpu_limit(settings.cpu_limit)
-    if settings.memory_limit:
-        task.set_memory_limit(settings.memory_limit)
-    if settings.shared_memory:
-        kubernetes.empty_dir_mount(
-            task,
-            volume_name="shm",
-            mount_path=SHARED_MEMORY,
-            medium="Memory",
-            size_limit=settings.shared_memory,
-        )
-    nodes = [settings]
-    if isinstance(settings, GpuStage) and settings.gpus:
-        task.set_accelerator_type(cluster.gpu.resource).set_accelerator_limit(settings.gpus)
-        nodes.insert(0, cluster.gpu)
-    for key, value in {key: value for part in nodes for key, value in part.node_selector.items()}.items():
-        kubernetes.add_node_selector(task, label_key=key, label_value=value)
-    for toleration in dict.fromkeys(toleration for part in nodes for toleration in part.tolerations):
-        _tolerate(task, toleration)
+    if _on_several_nodes(name, cluster):
+        hours = settings.hours + cluster.trainer.waiting_hours
+        _place_waiting(task, cluster)
+    else:
+        hours = settings.hours
+        _place_working(task, settings, cluster)
 
-    kubernetes.set_timeout(task, seconds=round(settings.hours * 3600))
+    kubernetes.set_timeout(task, seconds=round(hours * 3600))
     if settings.retries.count:
         task.set_retry(
             num_retries=settings.retries.count,
@@ -114,17 +105,64 @@ def place(task: Task, name: str, params: Params, cluster: ClusterSettings) -> No
     task.set_caching_options(settings.caching)
 
     volumes = cluster.volumes
-    if "source" in STAGES[name].inputs and params.fetch_faces.source != "drawn":
+    if "source" in STAGES[name].inputs and params.fetch_faces.source != "drawn" and volumes.source.claim:
         kubernetes.mount_pvc(task, volumes.source.claim, f"{ROOT}/data/source", volumes.source.sub_path)
     if STAGES[name].trains:
-        kubernetes.mount_pvc(task, volumes.work.claim, f"{ROOT}/.gwainet", volumes.work.sub_path)
+        if volumes.work.claim:
+            kubernetes.mount_pvc(task, volumes.work.claim, WORK, volumes.work.sub_path)
+        if volumes.work.s3:
+            _variable(task, CHECKPOINTS, "gwainet/checkpoints", volumes.work.s3)
     for secret in (cluster.mlflow, *cluster.secrets):
         if secret:
             kubernetes.use_secret_as_env(task, secret.secret, {name: name for name in secret.variables})
     # not arguments: an argument that differs from run to run would defeat Kubeflow's cache
     kubernetes.use_field_path_as_env(task, "KFP_RUN_ID", "metadata.labels['pipeline/runid']")
-    kubernetes.add_pod_annotation(task, DIGEST, params.digest())
-    kubernetes.use_field_path_as_env(task, "GWAINET_PARAMS_DIGEST", f"metadata.annotations['{DIGEST}']")
+    _variable(task, "GWAINET_PARAMS_DIGEST", "gwainet/params-digest", params.digest())
+
+
+def _variable(task: Task, name: str, annotation: str, value: str) -> None:
+    """Give a variable to the pod through an annotation: a literal one would be part of Kubeflow's cache key."""
+    kubernetes.add_pod_annotation(task, annotation, value)
+    kubernetes.use_field_path_as_env(task, name, f"metadata.annotations['{annotation}']")
+
+
+def _place_working(task: Task, settings: Stage, cluster: ClusterSettings) -> None:
+    """What a pod gets that computes."""
+    task.set_cpu_request(settings.cpu).set_memory_request(settings.memory)
+    if settings.cpu_limit:
+        task.set_cpu_limit(settings.cpu_limit)
+    if settings.memory_limit:
+        task.set_memory_limit(settings.memory_limit)
+    if settings.dev_shm:
+        kubernetes.empty_dir_mount(
+            task,
+            volume_name="shm",
+            mount_path=SHARED_MEMORY,
+            medium="Memory",
+            size_limit=settings.dev_shm,
+        )
+    nodes: list[Nodes] = [settings]
+    if isinstance(settings, GpuStage) and settings.gpus:
+        task.set_accelerator_type(cluster.gpu.resource).set_accelerator_limit(settings.gpus)
+        nodes.insert(0, cluster.gpu)
+    for key, value in {key: value for part in nodes for key, value in part.node_selector.items()}.items():
+        kubernetes.add_node_selector(task, label_key=key, label_value=value)
+    for toleration in dict.fromkeys(toleration for part in nodes for toleration in part.tolerations):
+        _tolerate(task, toleration)
+
+
+def _place_waiting(task: Task, cluster: ClusterSettings) -> None:
+    """What a pod gets that makes a TrainJob and waits for it; the job's own pods get the stage's settings."""
+    task.set_cpu_request(cluster.trainer.cpu).set_memory_request(cluster.trainer.memory)
+    if cluster.trainer.memory_limit:
+        task.set_memory_limit(cluster.trainer.memory_limit)
+    kubernetes.use_field_path_as_env(task, "GWAINET_NAMESPACE", "metadata.namespace")
+    kubernetes.use_field_path_as_env(task, "GWAINET_POD", "metadata.name")
+
+
+def _on_several_nodes(name: str, cluster: ClusterSettings) -> bool:
+    settings = getattr(cluster.stages, name)
+    return isinstance(settings, Training) and settings.nodes > 1
 
 
 def _tolerate(task: Task, toleration: Toleration) -> None:

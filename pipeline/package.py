@@ -52,8 +52,8 @@ class Package:
     def values(self) -> dict[str, object]:
         """Every value under a readable name: `params.train_psnr.learning_rate`, `train-psnr.container.image`.
 
-        A parameter that is JSON (the params are) is taken apart; where tasks got different values under the same name,
-        the task's name stands before it.
+        A parameter that is JSON is taken apart. The params have one name in all tasks; where tasks got different values
+        under it, the task's name stands before it, as before everything else.
         """
         values: dict[str, object] = {}
         leaves = dict(_leaves({"pipeline": self.spec, "kubernetes": self.platform}, ()))
@@ -64,9 +64,9 @@ class Package:
         for path, text in _json_parameters(self.spec):
             del values[_name(path)]
             for inner, value in _leaves(json.loads(text), ()):
-                name = ".".join(("params", *inner))
-                if values.setdefault(name, value) != value:
-                    values[f"{_name(path)}.{'.'.join(inner)}"] = value
+                name, of_task = ".".join(("params", *inner)), ".".join((_name(path), *inner))
+                if "params" not in path or values.setdefault(name, value) != value:
+                    values[of_task] = value
         return values
 
     def params(self) -> Params | None:

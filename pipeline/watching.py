@@ -10,9 +10,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from gwainet.errors import PipelineError
+from gwainet.errors import PipelineError, UnavailableError
 from gwainet.progress import console, say
-from pipeline.client import Run, UnavailableError
+from pipeline.client import Run
 
 POLL_SECONDS = 5.0
 PATIENCE_SECONDS = 600.0  # an API server that is updated or moved to another node is away for minutes

@@ -151,7 +151,8 @@ def test_the_command_is_the_command_lines_own(entry):
 def test_the_command_line_has_a_command_and_a_summary_for_every_stage_and_no_other_stages():
     commands = [command.name for command in app.registered_commands]
     assert len(commands) == len(set(commands))
-    no_stage = {"params", "plan", "where", "ui", "lineage", "send-unsent", "import-checkpoint", "super-resolve"}
+    no_stage = {"params", "plan", "where", "ui", "lineage", "send-unsent", "mirror-source"}
+    no_stage |= {"import-checkpoint", "super-resolve"}
     assert set(commands) == set(STAGES) | no_stage
     assert list(SUMMARIES) == list(STAGES)
 
@@ -503,7 +504,7 @@ def component_inputs(stage: Stage, variant: str | None) -> dict[str, set[str]]:
 
 def test_there_is_a_component_for_every_stage_and_for_nothing_else():
     files = {path.stem for path in (PROJECT / "components").glob("*.py")}
-    assert files == set(STAGES) | {"__init__", "base", "adapter"}
+    assert files == set(STAGES) | {"__init__", "base", "adapter", "launcher", "trainjobs"}
 
 
 @each_stage
@@ -513,14 +514,16 @@ def test_a_component_takes_what_the_registry_says_and_hands_all_of_it_on(stage):
     always, sometimes = set.intersection(*per_variant), set.union(*per_variant)
     extra = ({"variant"} if stage.variants else set()) | ({"source_version"} if stage.name == "fetch_faces" else set())
     assert needed == FRAME | extra | always
-    assert optional == sometimes - always
+    launched = {"trainjob"} if stage.trains else set()
+    assert optional == (sometimes - always) | launched
     tree = ast.parse((PROJECT / "components" / f"{stage.name}.py").read_text(encoding="utf-8"))
     (call,) = (n for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "run")
     assert isinstance(call.args[0], ast.Constant)
     assert call.args[0].value == stage.name
     names = ["params", "root", "out", "metrics", "page"] + ["variant"] * bool(stage.variants)
     assert [getattr(argument, "id", None) for argument in call.args[1:]] == names
-    assert {word.arg: getattr(word.value, "id", None) for word in call.keywords} == {name: name for name in sometimes}
+    handed = {word.arg: getattr(word.value, "id", None) for word in call.keywords}
+    assert handed == {name: name for name in sometimes | launched}
 
 
 @each_stage

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gwainet.files import file_digest, staged_directory, staged_file, tree_digest, write_json
+from gwainet.files import code_digest, file_digest, staged_directory, staged_file, tree_digest, write_json
 
 
 def listing(directory: Path) -> dict[str, str]:
@@ -265,3 +265,22 @@ def test_a_tree_digest_feels_bytes_names_and_places_but_not_times_order_or_where
     ]
     digests = {tree(f"changed {number}", other) for number, other in enumerate(changed)}
     assert len(digests | {digest}) == len(changed) + 1
+
+
+def test_the_digest_of_code_is_over_sources_and_templates_at_the_names_alone(tmp_path):
+    def write(name: str, text: str) -> None:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    write("nets/wnet.py", "flow")
+    write("page.html", "<p>")
+    names = ["nets", "page.html"]
+    first = code_digest(tmp_path, names)
+    write("nets/__pycache__/wnet.pyc", "compiled")
+    write("other.py", "of another stage")
+    assert code_digest(tmp_path, names) == code_digest(tmp_path, names[::-1]) == first
+    write("page.html", "<b>")
+    changed = code_digest(tmp_path, names)
+    assert changed != first
+    (tmp_path / "nets" / "wnet.py").rename(tmp_path / "nets" / "cnet.py")
+    assert code_digest(tmp_path, names) not in {first, changed}

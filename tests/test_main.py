@@ -277,7 +277,7 @@ def test_where_names_what_was_made_and_what_was_not(call, params_file, tmp_path,
     grid.touch()
     text = call("where", "--params", params_file, "--root", tmp_path).output
     assert f"pictures: {grid}\n" in text
-    assert f"benchmark: not made yet ({grid.with_name('benchmark.json')})\n" in text
+    assert f"benchmark: not made yet ({grid.with_name('benchmark.html')})\n" in text
     assert "make ui" in text
 
 

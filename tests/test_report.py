@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gwainet.report import Face, Table, counts_chart, data_uri, faces_page, histogram, stage_page
+from gwainet.report import Face, counts_chart, data_uri, faces_page, histogram, stage_page
 
 
 def expectation(name: str, result: str, **more: Any) -> dict[str, Any]:
@@ -123,6 +123,24 @@ def test_pictures_are_embedded_and_large_ones_scaled_down(shape, size):
         assert np.array_equal(np.asarray(image), picture)
 
 
+def test_a_picture_may_lose_a_little_to_take_little_space_and_always_gives_the_same_bytes():
+    ramp = np.linspace(0, 255, 144).astype(np.uint8)
+    picture = np.repeat(np.broadcast_to(ramp, (168, 144))[..., None], 3, axis=2)
+    head, data = data_uri(picture, 168, quality=90).split(",")
+    assert head == "data:image/webp;base64"
+    image = Image.open(BytesIO(base64.b64decode(data)))
+    assert image.size == (144, 168)
+    assert np.abs(np.asarray(image.convert("RGB")).astype(int) - picture).mean() < 3
+    assert data_uri(picture, 168, quality=90) == f"{head},{data}"
+
+
+def test_bars_below_0_are_marked_and_0_is_labelled():
+    chart = histogram([1, 2, 3, 0, 5, 1, 1, 1], [-0.6, -0.4, -0.2, 0, 0.2, 0.4, 0.6, 0.8, 1.0], "images", "a gain of")
+    assert [bar.low for bar in chart.bars] == [True] * 3 + [False] * 5
+    assert "0" in [label for _, label in chart.ticks]
+    assert [x for x, label in chart.ticks if label == "0"] == [pytest.approx(chart.width * 3 / 8)]
+
+
 def test_bars_are_as_high_as_their_counts():
     chart = histogram([0, 3, 1, 0], [0, 64, 128, 192, 256], "images", "mean brightness")
     assert chart.highest == 3
@@ -151,14 +169,13 @@ def test_a_wide_range_of_numbers_shares_bars_and_loses_no_count():
     assert all(bar.x >= 0 and bar.x + bar.width <= chart.width for bar in chart.bars)
 
 
-def test_a_stages_page_has_its_facts_tables_and_picture_and_links_an_address_alone():
-    table = Table("test", ("system", "psnr"), (("A <b>", "20.0"),))
-    facts = {"steps": 1234, "final.psnr": 20.123456789}
-    linked = stage_page("train_psnr", "https://mlflow.example.com/#/runs/1", facts, [table], FACE.pictures[0][1])
+def test_a_stages_page_has_its_facts_and_picture_and_links_an_address_alone():
+    facts = {"A <b>": "x", "steps": 1234, "final.psnr": 20.123456789}
+    linked = stage_page("train_psnr", "https://mlflow.example.com/#/runs/1", facts, FACE.pictures[0][1])
     assert 'href="https://mlflow.example.com/#/runs/1"' in linked
-    assert "<td>A &lt;b&gt;</td>" in linked
     assert '<td>final.psnr</td><td class="number">20.1235</td>' in linked
     assert ">1234<" in linked
+    assert "<td>A &lt;b&gt;</td>" in linked
     assert linked.count("data:image/png;base64,") == 1
     plain = stage_page("train_psnr", "MLflow: `make ui`", {})
     assert "MLflow: `make ui`" in plain

@@ -100,7 +100,7 @@ class Project:
     @property
     def checkpoints(self) -> list[Path]:
         """What is left of trainings that have not finished."""
-        return sorted((self.root / ".gwainet" / "checkpoints").glob("*/*"))
+        return sorted((self.root / ".gwainet" / "checkpoints").glob("*/state.pt"))
 
     def params(self, stage: str, **settings: Any) -> Params:
         """Tiny params; `settings` are the stage's own, but `runtime` and `networks`."""

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from gwainet.dataset import Faces, Rows, Split
+from gwainet.evaluation.appearance import appearance
 from gwainet.evaluation.systems import SUFFIXES, SYSTEMS, Guide
 from gwainet.identity import IDENTITY_METRIC, Similarities, similarities
 from gwainet.images import Uint8, upscale
@@ -75,6 +76,7 @@ def measure(
             }
             answers = answer(generators, low, guides, clocks)
             compared = _compare_faces(describers, answers, truth)  # meanwhile, the other metrics
+            looks = pd.DataFrame(list(pool.map(appearance, truth, guides["own"])))
             values = _metrics(pool, answers, low, truth, ticker)
             for job in compared:
                 face = job.result()
@@ -91,6 +93,7 @@ def measure(
                         "identity": np.tile(people["identity"].to_numpy(object), len(SYSTEMS)),
                         "source_file": np.tile(people["source_file"].to_numpy(object), len(SYSTEMS)),
                         "guide_row": np.concatenate([guide_rows[system.guide] for system in SYSTEMS]),
+                        **{name: np.tile(looks[name].to_numpy(), len(SYSTEMS)) for name in looks.columns},
                         "system": np.repeat(np.array([system.name for system in SYSTEMS], object), len(batch)),
                         **{
                             metric: np.concatenate([values[s.name][metric] for s in SYSTEMS])
@@ -104,6 +107,27 @@ def measure(
                     pictures[row] = {name: made[place] for name, made in answers.items()}
                     pictures[row] |= {"lr": low[place], "guide": guides["own"][place], "gt": truth[place]}
     return Measured(pd.concat(parts, ignore_index=True), pictures, clocks, found)
+
+
+def look_again(generator: Generator, faces: Faces, rows: Rows, batch_size: int) -> dict[int, dict[str, Uint8]]:
+    """What a guided model makes of a few faces with their own guides: row -> LR, guide, warped guide, SR, GT."""
+    pictures: dict[int, dict[str, Uint8]] = {}
+    for start in range(0, len(rows), batch_size):
+        batch = rows[start : start + batch_size]
+        low, guide, truth = (
+            np.asarray(picked) for picked in (faces.lr[batch], faces.hr[faces.guide_row[batch]], faces.hr[batch])
+        )
+        sr, warped = generator.super_resolve(low, guide)
+        assert warped is not None
+        for place, row in enumerate(batch.tolist()):
+            pictures[row] = {
+                "lr": low[place],
+                "guide": guide[place],
+                "warped_guide": warped[place],
+                "sr": sr[place],
+                "gt": truth[place],
+            }
+    return pictures
 
 
 def answer(

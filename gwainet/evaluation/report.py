@@ -1,12 +1,14 @@
-"""`benchmark.json`: its schema, and how it is made of the per-image figures (docs/paper.md, M6)."""
+"""`benchmark.json`: its schema, and how it is made of the per-image figures (docs/paper.md, M6, M7)."""
 
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from gwainet.dataset import Split
-from gwainet.evaluation.systems import COMPARISONS, HEADLINE, HEADLINE_METRICS, SYSTEMS, Guide
+from gwainet.evaluation.slices import SLICES, SMALLEST_GROUP
+from gwainet.evaluation.systems import COMPARISONS, HEADLINE, HEADLINE_METRICS, MODELS, SYSTEMS, Guide
 from gwainet.identity import IDENTITY_CONVENTION, IDENTITY_METRIC
 from gwainet.metrics import CONVENTIONS, METRICS, Interval, bootstrap_interval, paired_difference
 from gwainet.params import Benchmark, Params
@@ -69,10 +71,27 @@ class ComparisonReport(_Part):
     splits: dict[str, dict[str, Estimate]] = Field(description="split -> metric")
 
 
+class SliceReport(_Part):
+    """A model's gain over bicubic on a group of a split's images (docs/paper.md, M7)."""
+
+    slice: str = Field(description="what the images are sorted by: a key of `gwainet.evaluation.slices.SLICES`")
+    group: str
+    split: str
+    system: str = Field(description="a key of `models`, with the guide of the same person where it takes one")
+    images: int
+    identities: int
+    gain: Estimate = Field(description="PSNR of the system minus bicubic's, on the same images, dB")
+
+    @property
+    def too_small(self) -> bool:
+        """Whether the group has too few people for any claim."""
+        return self.identities < SMALLEST_GROUP
+
+
 class BenchmarkReport(_Part):
     """`benchmark.json`."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     profile: str
     data_digest: str = Field(description="of faces.json: the manifest's content and the pictures")
     params_digest: str = Field(description="over the sections `networks` and `benchmark`; the models have digests")
@@ -82,6 +101,7 @@ class BenchmarkReport(_Part):
     models: dict[str, ModelReport]
     systems: list[SystemReport]
     comparisons: list[ComparisonReport]
+    slices: list[SliceReport]
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -152,6 +172,8 @@ def make_report(
                 f"95 % percentile bootstrap over identities: {samples} resamples of the people of the split, with "
                 "replacement; the mean is over all images of a resample"
             ),
+            "slices": f"groups of fewer than {SMALLEST_GROUP} people are too small: no claim rests on them",
+            **{f"slices.{name}": kind.says for name, kind in SLICES.items()},
         },
         splits={split: SplitReport(images=len(who), identities=who.nunique()) for split, who in identities.items()},
         identity=identified,
@@ -167,7 +189,34 @@ def make_report(
             for system in SYSTEMS
         ],
         comparisons=[ComparisonReport(a=a, b=b, splits=differences(a, b)) for a, b in COMPARISONS],
+        slices=[entry for split, parts in of.items() for entry in _slices(split, parts, samples, seed)],
     )
+
+
+def groups_of(images: pd.DataFrame) -> dict[str, pd.Series]:
+    """Slice -> the group of each of a split's images, one row an image."""
+    return {name: pd.Series(kind.group(images[name].to_numpy()), images.index) for name, kind in SLICES.items()}
+
+
+def _slices(split: str, parts: Mapping[str, pd.DataFrame], samples: int, seed: int) -> Iterator[SliceReport]:
+    """The models' gains over bicubic in every group of a split that has images."""
+    bicubic = parts["bicubic"]
+    for name, groups in groups_of(bicubic).items():
+        for group in SLICES[name].groups:
+            inside = (groups == group).to_numpy()
+            if not inside.any():
+                continue
+            people, plain = bicubic.loc[inside, "identity"], bicubic.loc[inside, "psnr"]
+            for system in MODELS:
+                yield SliceReport(
+                    slice=name,
+                    group=group,
+                    split=split,
+                    system=system,
+                    images=len(people),
+                    identities=people.nunique(),
+                    gain=_estimate(paired_difference(parts[system].loc[inside, "psnr"], plain, people, samples, seed)),
+                )
 
 
 def _why_not_measured(settings: Benchmark) -> str:

@@ -75,6 +75,8 @@ SYSTEMS: tuple[System, ...] = (
     *_each_guide("gwainet", "GWAInet", "gwainet"),
 )
 
+MAIN = "gwainet"  # whose faces, gains and slices the page shows: the paper's full model
+
 HEADLINE = (  # of metrics.json: 18 systems would not fit a terminal
     "bicubic",
     "banet_psnr",

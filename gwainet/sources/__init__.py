@@ -28,6 +28,7 @@ __all__ = [
     "Store",
     "licence",
     "locate",
+    "names_of",
     "open_store",
     "reopen",
 ]
@@ -151,18 +152,7 @@ def locate(settings: FetchFaces, root: Path) -> Files:
     """
     if settings.source == "drawn":
         return Files("drawn", root, DRAWN_FILES)
-    names = {"images": settings.images}
-    if settings.source == "celeba":
-        names |= {"identities": settings.identities, "partition": settings.partition}
-    inside: str | None = None
-    if settings.source == "pairs":
-        names["pairs"] = settings.pairs
-    for role, name in names.items():
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or not name:
-            raise SourceError(
-                f"fetch_faces.{role} is {name!r}: it must lie in {root}, or its changes would go unseen "
-                "(a link in that folder to a place elsewhere is fine)"
-            )
+    names, inside = names_of(settings, root), None
     missing = {role: name for role, name in names.items() if not (root / name).exists()}
     if "pairs" in missing and "images" not in missing:
         store = open_store(root / names["images"])
@@ -185,6 +175,26 @@ def locate(settings: FetchFaces, root: Path) -> Files:
         if role != "images" and (root / name).is_dir():
             raise SourceError(f"{root / name} is a folder; fetch_faces.{role} must be a text file")
     return Files(settings.source, root, names)
+
+
+def names_of(settings: FetchFaces, root: Path) -> dict[str, str]:
+    """Role -> name, below `root`, of the files that the params name.
+
+    Raises:
+        SourceError: one would lie elsewhere.
+    """
+    names = {"images": settings.images}
+    if settings.source == "celeba":
+        names |= {"identities": settings.identities, "partition": settings.partition}
+    if settings.source == "pairs":
+        names["pairs"] = settings.pairs
+    for role, name in names.items():
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or not name:
+            raise SourceError(
+                f"fetch_faces.{role} is {name!r}: it must lie in {root}, or its changes would go unseen "
+                "(a link in that folder to a place elsewhere is fine)"
+            )
+    return names
 
 
 def reopen(info: Mapping[str, Any], root: Path) -> Files:

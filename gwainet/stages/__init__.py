@@ -11,7 +11,8 @@ This module imports nothing heavy, so that the command line's help is instant.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -111,15 +112,28 @@ class Stage:
             arguments["work"] = store / ".gwainet"
         function = self.function()
         if os.environ.get("RANK", "0") != "0":
-            function(params, recorder=NullRecorder(), **arguments)
+            with self._checkpoints_mirrored():
+                function(params, recorder=NullRecorder(), **arguments)
             return ""
         from gwainet import tracking  # heavy
 
         task = tracking.Task(self.name, variant, params, self.sections, store, self.parts(paths), paths["out"])
-        with tracking.stage_run(task) as recorder:
+        with tracking.stage_run(task) as recorder, self._checkpoints_mirrored():
             function(params, recorder=recorder, **arguments)
         say(f"{task.name}: wrote {task.out}")
         return tracking.page(recorder, store)
+
+    @contextmanager
+    def _checkpoints_mirrored(self) -> Iterator[None]:
+        """Keep a training's checkpoints in the bucket that GWAINET_CHECKPOINTS names, too."""
+        if not self.trains:
+            yield
+            return
+        from gwainet.storage import checkpoint_mirror
+        from gwainet.training.checkpoint import mirrored
+
+        with checkpoint_mirror() as mirror, mirrored(mirror):
+            yield
 
 
 _FACES = "data/{profile}/faces"

@@ -1,16 +1,17 @@
-"""Stage `benchmark`: every system on the same held-out faces, with every metric (docs/paper.md, M1 to M6).
+"""Stage `benchmark`: every system on the same held-out faces, with every metric (docs/paper.md, M1 to M8).
 
 Writes, each the same bytes for the same weights, faces and params on one kind of device:
 
 - `benchmark.json`: `gwainet.evaluation.report.BenchmarkReport`: means with 95 % intervals over people, paired
   differences, digests
-- `benchmark.csv`: one row an image and system: `split, row, identity, source_file, guide_row, system`, then the
-  metrics that were measured; `row` and `guide_row` are rows of the manifest, `guide_row` is -1 for a system without
-  a guide
+- `benchmark.csv`: one row an image and system: `split, row, identity, source_file, guide_row`, then what the slices go
+  by (`gwainet.evaluation.appearance`), `system` and the metrics that were measured; `row` and `guide_row` are rows of
+  the manifest, `guide_row` is -1 for a system without a guide
 - `metrics.json`: split -> system -> metric of the main systems, for `dvc metrics show`
 - `benchmark_table.csv`: `system, split, psnr, low, high` of the main systems on the split that the grid shows, for
   `dvc plots show`, whose bars would lie on each other with a row of each split
 - `grid.png`: some test faces beside what the systems make of them
+- `benchmark.html`: all of it on one page, with faces, histogram and slices (`gwainet.evaluation.page`)
 
 Seconds per image go to the recorder alone: they differ from run to run.
 """
@@ -22,13 +23,16 @@ import numpy as np
 import pandas as pd
 import torch
 
+import gwainet
+from gwainet import __version__
 from gwainet.dataset import Faces, Rows, Split, open_checked
 from gwainet.errors import CheckpointError, DataError, ExtraError
-from gwainet.evaluation.measure import measure
+from gwainet.evaluation.measure import look_again, measure
+from gwainet.evaluation.page import benchmark_page, choose_examples, gains_of
 from gwainet.evaluation.report import DIGITS, IdentityReport, ModelReport, flat, headline, make_report, plot_table
 from gwainet.evaluation.show import comparisons_table, face_grid, results_table
-from gwainet.evaluation.systems import MODELS, Model
-from gwainet.files import file_digest, staged_directory, write_json
+from gwainet.evaluation.systems import MAIN, MODELS, Model
+from gwainet.files import code_digest, file_digest, staged_directory, write_json
 from gwainet.identity import IDENTITY_METRIC, FaceNetwork, face_network
 from gwainet.metrics import SMALLEST_SIDE
 from gwainet.nets.model import Generator, load_generator
@@ -39,6 +43,21 @@ from gwainet.recorder import Recorder
 from gwainet.stages import STAGES
 from gwainet.training.device import choose_device, device_facts
 from gwainet.workers import cores
+
+# What a report depends on, as dvc.yaml declares it. Not the commit: one that changes nothing here must change no byte
+CODE = (
+    "nets",
+    "evaluation",
+    "templates",
+    "dataset.py",
+    "identity.py",
+    "images.py",
+    "metrics.py",
+    "psnr.py",
+    "report.py",
+    "stages/benchmark.py",
+    "tensors.py",
+)
 
 
 def run(
@@ -94,15 +113,26 @@ def run(
         for name, path in weights.items()
     }
     identified = None if network is None else IdentityReport(**network._asdict(), faces_found=measured.faces_found)
-    digest = params.digest(STAGES["benchmark"].sections)
-    report = make_report(params, digest, prepared.digest, measured.table, models, identified)
+    sections = STAGES["benchmark"].sections
+    report = make_report(params, params.digest(sections), prepared.digest, measured.table, models, identified)
     picture = face_grid(measured.pictures)
+    examples = np.unique(np.concatenate(list(choose_examples(gains_of(measured.table, shown_split)).values())))
+    page = benchmark_page(
+        report,
+        measured.table,
+        shown_split,
+        look_again(generators[MAIN], prepared, examples, settings.batch_size),
+        params.flat(sections),
+        f"{__version__}, sources {code_digest(Path(gwainet.__file__).parent, CODE)[:12]}",
+        drawn=prepared.info["source"] == "drawn",
+    )
     with staged_directory(out) as partial:
         write_json(partial / "benchmark.json", report.model_dump(mode="json"))
         write_json(partial / "metrics.json", headline(report))
         measured.table.to_csv(partial / "benchmark.csv", index=False, float_format=f"%.{DIGITS}f")
         plot_table(report, shown_split).to_csv(partial / "benchmark_table.csv", index=False)
         picture.save(partial / "grid.png", optimize=True)
+        (partial / "benchmark.html").write_text(page, encoding="utf-8")
         for file in sorted(partial.iterdir()):
             recorder.artifact(file, "benchmark")
         recorder.metrics(flat(report))
@@ -113,7 +143,7 @@ def run(
     for split in settings.splits:
         console.print(results_table(report, split, measured.clocks))
         console.print(comparisons_table(report, split))
-    say(f"Benchmark: {out / 'benchmark.json'}, pictures in {out / 'grid.png'}")
+    say(f"Benchmark: {out / 'benchmark.html'}")
 
 
 def _face_network(settings: BenchmarkParams) -> FaceNetwork | None:

@@ -1,6 +1,7 @@
 """Stage `fetch_faces`: draw people, or check what the user brought and pin it by digest.
 
-Only `raw/` is written; the user's files are read where they lie, never copied, changed or deleted.
+Only `raw/` is written, and `data/source/<profile>/` where it mirrors a bucket (`fetch_faces.location`); a user's files
+are read where they lie, never copied, changed or deleted.
 """
 
 import json
@@ -11,6 +12,7 @@ from gwainet.params import Params
 from gwainet.progress import say
 from gwainet.recorder import Recorder
 from gwainet.sources import licence, locate
+from gwainet.sources.bucket import LOCATION_FILE, bring
 
 
 def run(params: Params, *, source: Path, out: Path, recorder: Recorder) -> None:
@@ -18,11 +20,12 @@ def run(params: Params, *, source: Path, out: Path, recorder: Recorder) -> None:
 
     Args:
         params: section `fetch_faces` shapes the result, `runtime.workers` the time.
-        source: `data/source/<profile>/`, what the user brought.
+        source: `data/source/<profile>/`, what the user brought, or what is mirrored from a bucket.
         out: `data/<profile>/raw/`.
         recorder: gets the counts of photos and identities.
 
     Raises:
+        StorageError: the bucket refuses, does not answer or holds another version.
         SourceError: a file is missing or damaged, or the files do not fit together.
     """
     settings = params.fetch_faces
@@ -32,6 +35,8 @@ def run(params: Params, *, source: Path, out: Path, recorder: Recorder) -> None:
             from gwainet.people import write_people  # brings the renderer, which no other source needs
 
             write_people(settings.drawn, partial, workers=params.runtime.workers)
+        if settings.location is not None:
+            write_json(partial / LOCATION_FILE, bring(settings, source))
         files = locate(settings, partial if inside_raw else source)
         listing = files.listing()
         facts = {
@@ -44,7 +49,8 @@ def run(params: Params, *, source: Path, out: Path, recorder: Recorder) -> None:
         }
         write_json(partial / "source.json", facts)
     recorder.metrics({"photos": listing.found, "identities": listing.identities})
-    recorder.tags({"gwainet.source": json.dumps(facts)})  # on the run itself: `python -m gwainet lineage` shows it
+    # on the run itself, where `python -m gwainet lineage` finds it without the file
+    recorder.tags({"gwainet.source": json.dumps({**facts, "location": settings.location})})
     recorder.artifact(out / "source.json", "outputs")
     say(f"fetch_faces: {listing.found:,} photos of {listing.identities:,} people ({settings.source})")
     if not inside_raw:

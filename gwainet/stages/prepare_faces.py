@@ -31,6 +31,7 @@ from gwainet.params import SCALE, Params, PrepareFaces
 from gwainet.progress import progress, say
 from gwainet.recorder import Recorder
 from gwainet.sources import SPLITS, Listing, Photo, Rejection, reopen
+from gwainet.sources.bucket import bring_again
 from gwainet.sources.crop import crop_photos
 from gwainet.sources.photo import check_disjoint
 
@@ -71,6 +72,7 @@ def run(params: Params, *, source: Path, raw: Path, out: Path, recorder: Recorde
 
     Raises:
         SourceError: the source's files are gone or have changed, or a person lies in two splits.
+        StorageError: the bucket that they come from refuses, does not answer or has changed.
         DataError: too few usable photos or people for three splits, or too little space on the disk.
     """
     settings = params.prepare_faces
@@ -79,6 +81,7 @@ def run(params: Params, *, source: Path, raw: Path, out: Path, recorder: Recorde
         inside_raw = bool(info["inside_raw"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{raw / 'source.json'} cannot be read ({error}): run fetch_faces again") from error
+    bring_again(raw, source)
     files = reopen(info, raw if inside_raw else source)
     listing = files.listing()
     groups, dropped = _plan(listing, settings)

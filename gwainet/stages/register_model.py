@@ -67,7 +67,7 @@ def run(
         ),
         recorder,
     )
-    for name in ("benchmark.json", "grid.png"):
+    for name in ("benchmark.html", "benchmark.json", "grid.png"):
         recorder.artifact(report / name, "benchmark")
     counts = {f"{split}_images": part.images for split, part in benchmark.splits.items()}
     recorder.dataset(params.profile, data.digest, counts, "benchmark")

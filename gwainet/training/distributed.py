@@ -6,15 +6,13 @@ gradients (Eq. 8), which torch's own wrapper of modules does not allow. Without 
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
-
-from gwainet.errors import CheckpointError
 
 T = TypeVar("T")
 
@@ -99,21 +97,21 @@ def mean(values: Mapping[str, float]) -> dict[str, float]:
     return {name: sum(part[name] for part in everyones) / size() for name in values}
 
 
-def agree(done: int, modules: Mapping[str, nn.Module], device: torch.device) -> None:
-    """Make sure that all processes start from the same step, and give them the first one's weights.
+def from_first(make: Callable[[], T]) -> T:
+    """What the first process makes, in all processes."""
+    if size() == 1:
+        return make()
+    made: list[T | None] = [make() if is_first() else None]
+    dist.broadcast_object_list(made, 0)
+    return made[0]  # type: ignore[return-value]
 
-    Raises:
-        CheckpointError: they resumed from different checkpoints, or only some did.
-    """
+
+def same_weights(modules: Mapping[str, nn.Module], device: torch.device) -> None:
+    """Give all processes the first one's weights: they drew or read the same, and this makes sure of it."""
     if size() == 1:
         return
-    everyones = [0] * size()
-    dist.all_gather_object(everyones, done)
-    if len(set(everyones)) > 1:
-        raise CheckpointError(
-            f"the processes of this training resumed at different steps ({', '.join(map(str, everyones))}): all nodes "
-            "must see one directory of checkpoints, on a volume that they share"
-        )
     for module in modules.values():
         for tensor in module.state_dict().values():
-            dist.broadcast(tensor.to(device), 0)
+            there = tensor.to(device)
+            dist.broadcast(there, 0)
+            tensor.copy_(there)

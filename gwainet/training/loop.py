@@ -1,9 +1,13 @@
 """The one training loop: steps, validations, the best weights, checkpoints, progress."""
 
 import math
+import signal
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any, Protocol
 
 import pandas as pd
@@ -113,30 +117,29 @@ def fit(phase: Phase, plan: Plan, checkpoints: Checkpoints, recorder: Recorder, 
 
     Raises:
         GwainetError: a loss is no longer a finite number.
-        CheckpointError: the checkpoint is damaged, or not all processes see it.
+        CheckpointError: the checkpoint is damaged.
     """
-    outcome, best_state, done = _restore(phase, checkpoints, device, recorder, plan)
-    distributed.agree(done, phase.modules, device)
+    outcome, best_state, sums = _restore(phase, checkpoints, device, recorder, plan)
+    done = outcome.steps
+    distributed.same_weights(phase.modules, device)
     log_every = max(1, plan.steps // CURVE_POINTS)
-    sums: dict[str, Tensor] = {}
-    summed = 0
-    saved_at = time.monotonic()
+    saved_at, signalled = time.monotonic(), None
     if done == 0 and plan.steps > 0:
         _validate(phase, 0, outcome, recorder)
         if plan.best:
             best_state = _copy(phase.modules)
     # a training that was killed after its patience had ended, before its stage wrote anything, is not continued
     last = done if _out_of_patience(plan, outcome) else plan.steps
-    with progress(plan.description, plan.steps, "steps", done) as ticker:
+    with _stop_after_a_step() as asked, progress(plan.description, plan.steps, "steps", done) as ticker:
         for step in range(done, last):
             for name, value in phase.step(step).items():
                 sums[name] = sums.get(name, 0) + value.detach()
-            summed += 1
             outcome.steps = step + 1
             stop = False
             if outcome.steps % log_every == 0 or outcome.steps == plan.steps:
+                summed = outcome.steps % log_every or log_every
                 means = distributed.mean({name: float(value) / summed for name, value in sums.items()})
-                sums, summed = {}, 0
+                sums = {}
                 _check_finite(means, outcome.steps, plan)
                 outcome.curves.append({"step": outcome.steps, **means})
                 recorder.metrics(means, outcome.steps)
@@ -147,14 +150,19 @@ def fit(phase: Phase, plan: Plan, checkpoints: Checkpoints, recorder: Recorder, 
                     best_state = _copy(phase.modules)
                 stop = _out_of_patience(plan, outcome)
             ticker.advance()
-            # a checkpoint is taken only where the sums are empty, so that resumed curves are the same
-            due = time.monotonic() - saved_at >= plan.checkpoint_seconds
-            if due and summed == 0 and distributed.is_first():
-                _save(phase, checkpoints, outcome, best_state)
+            signalled = asked()
+            due = time.monotonic() - saved_at >= plan.checkpoint_seconds or signalled is not None
+            # of several processes each has sums of its own, and the first one's alone are saved: then only empty ones
+            if due and distributed.is_first() and (not sums or distributed.size() == 1):
+                _save(phase, checkpoints, outcome, best_state, sums)
                 saved_at = time.monotonic()
+            if signalled is not None:
+                break
             if stop:
                 say(f"{plan.description}: no new best {plan.best} in {plan.patience} validations; stopped")
                 break
+    if signalled is not None:  # handed on to whom it would have reached, now that the checkpoint is written
+        signal.raise_signal(signalled)
     if plan.best and best_state:
         for name, module in phase.modules.items():
             module.load_state_dict(best_state[name])
@@ -198,23 +206,64 @@ def _copy(modules: Mapping[str, nn.Module]) -> dict[str, dict[str, Tensor]]:
     return {name: {k: v.detach().clone() for k, v in m.state_dict().items()} for name, m in modules.items()}
 
 
-def _save(phase: Phase, checkpoints: Checkpoints, outcome: Outcome, best: Mapping[str, Any] | None) -> None:
+@contextmanager
+def _stop_after_a_step() -> Iterator[Callable[[], signal.Signals | None]]:
+    """Hold SIGINT and SIGTERM back until the step is done and saved; a second one ends it at once.
+
+    Not of several processes: each is told by its own signal, at another step.
+
+    Yields:
+        a function that returns the signal that arrived, if one did.
+    """
+    arrived: list[signal.Signals] = []
+    if threading.current_thread() is not threading.main_thread() or distributed.size() > 1:
+        yield lambda: None
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def hold(number: int, _frame: FrameType | None) -> None:
+        arrived.append(signal.Signals(number))
+        restore()
+        say(f"{arrived[0].name}: stops after this step and writes a checkpoint; once more stops at once")
+
+    for number in before:
+        signal.signal(number, hold)
+    try:
+        yield lambda: arrived[0] if arrived else None
+    finally:
+        restore()
+
+
+def _save(
+    phase: Phase,
+    checkpoints: Checkpoints,
+    outcome: Outcome,
+    best: Mapping[str, Any] | None,
+    sums: Mapping[str, Tensor],
+) -> None:
     checkpoints.save(
         {
             "modules": {name: module.state_dict() for name, module in phase.modules.items()},
             "optimisers": {name: optimiser.state_dict() for name, optimiser in phase.optimisers.items()},
             "best": best,
             "outcome": vars(outcome),
+            "sums": dict(sums),  # of the losses since the last point of the curves
         }
     )
 
 
 def _restore(
     phase: Phase, checkpoints: Checkpoints, device: torch.device, recorder: Recorder, plan: Plan
-) -> tuple[Outcome, dict[str, dict[str, Tensor]] | None, int]:
-    state = checkpoints.load(device)
+) -> tuple[Outcome, dict[str, dict[str, Tensor]] | None, dict[str, Tensor]]:
+    """What was reached, the best weights so far, and the losses summed since the curves' last point."""
+    # the first process's disk alone need have it
+    state = distributed.from_first(lambda: checkpoints.load(device if distributed.size() == 1 else torch.device("cpu")))
     if state is None:
-        return Outcome(), None, 0
+        return Outcome(), None, {}
     for name, module in phase.modules.items():
         module.load_state_dict(state["modules"][name])
     for name, optimiser in phase.optimisers.items():
@@ -227,4 +276,4 @@ def _restore(
         values = {f"validation.{name}": value for name, value in row.items() if name != "step"}
         recorder.metrics(values, int(row["step"]))
     say(f"{plan.description}: resumed at step {outcome.steps} of {plan.steps} from {checkpoints.path}")
-    return outcome, state["best"], outcome.steps
+    return outcome, state["best"], state["sums"]

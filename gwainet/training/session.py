@@ -1,5 +1,6 @@
 """What the four training stages share: device, checkpoints, training, and the files a training leaves."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -60,7 +61,7 @@ class Session:
         recorder.params({**device_facts(self.device), "device.processes": distributed.size()})
         recorder.dataset(params.profile, faces.digest, faces.info["images"], "training")
         fingerprint = {
-            "params": params.digest(sections),
+            **{name: json.dumps(value) for name, value in params.flat(sections).items()},
             "faces": faces.digest,
             "code": code_digest(*_CODE, f"stages/{stage.split('@')[0]}"),
             **{name: file_digest(path) for name, path in inputs.items()},

@@ -1,8 +1,9 @@
 import pytest
 
 from pipeline.login import COOKIES, ENDPOINT, NAMESPACE, PAGES, TOKEN, TOKEN_FILE
-from tests.pipeline.server import Kubeflow, serve
+from tests.pipeline.server import Kubeflow
 from tests.pipeline.toy import compile_toy
+from tests.serving import serve
 
 PARAMS = {"profile": "demo", "train_psnr": {"learning_rate": 5e-4, "epochs": 5.0}, "benchmark": {"splits": ["test"]}}
 

@@ -7,23 +7,18 @@ namespace where there is one user, an unknown or missing parameter are refused a
 import email
 import email.policy
 import json
-import re
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
-from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from typing import Any, ClassVar
 
 import kfp_server_api
 import yaml
 from google.protobuf import json_format
 from kfp.kubernetes import kubernetes_executor_config_pb2
 from kfp.pipeline_spec import pipeline_spec_pb2
+
+from tests.serving import RefusalError, Server
 
 NEVER = "1970-01-01T00:00:00Z"  # as the real server writes a time that was not reached
 ROUTES = {
@@ -44,44 +39,29 @@ ROUTES = {
 }
 
 
-class RefusalError(Exception):
-    """An answer that is no success."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
 @dataclass
-class Failure:
-    """What to answer instead to the next `times` requests of a method whose path matches."""
-
-    method: str
-    path: str
-    answer: int | str  # a status, or one of: silence, hang up, page, redirect
-    times: int = 1
-    message: str = "no"
-
-
-@dataclass
-class Kubeflow:
+class Kubeflow(Server):
     """What the server holds, and how it shall behave.
 
     `play` is what happens to a run: at each look the next (run's state, states of stages); the last one stays.
     """
 
-    token: str = ""
+    prefix: ClassVar[str] = "/apis/v2beta1/"
+    routes: ClassVar[dict[tuple[str, str], str]] = ROUTES
     multi_user: bool = False
     play: list[tuple[str, dict[str, str]]] = field(default_factory=lambda: [("SUCCEEDED", {})])
-    failures: list[Failure] = field(default_factory=list)
     pipelines: list[dict[str, Any]] = field(default_factory=list)
     versions: list[dict[str, Any]] = field(default_factory=list)
     experiments: list[dict[str, Any]] = field(default_factory=list)
     runs: list[dict[str, Any]] = field(default_factory=list)
     recurring: list[dict[str, Any]] = field(default_factory=list)
     looks: int = 0
-    requests: list[SimpleNamespace] = field(default_factory=list)
-    address: str = ""
+
+    def refusal(self, request: SimpleNamespace, status: int, message: str) -> dict[str, Any]:
+        if "upload" in request.path:  # this handler of the real server is not grpc-gateway's
+            return {"error_message": message, "error_details": message}
+        code = {400: 3, 401: 16}.get(status, 2)
+        return {"error": message, "code": code, "message": message, "details": []}
 
     # ------------------------------------------------------------ pipelines
 
@@ -100,7 +80,7 @@ class Kubeflow:
 
     def upload_version(self, request: SimpleNamespace) -> dict[str, Any]:
         pipeline = _one(self.pipelines, "pipeline_id", request.query["pipelineid"])
-        part = request.files["uploadfile"]
+        part = _files(request)["uploadfile"]
         if not part.get_filename().endswith((".yaml", ".yml", ".zip", ".tar.gz")):
             raise RefusalError(400, "Failed to create a pipeline version: unexpected pipeline file format")
         spec, *rest = list(yaml.safe_load_all(part.get_content()))
@@ -224,6 +204,13 @@ class Kubeflow:
         return things[-1]
 
 
+def _files(request: SimpleNamespace) -> dict[str, Any]:
+    """The parts of a form, by name."""
+    head = f"Content-Type: {request.headers['Content-Type']}\r\n\r\n".encode()
+    message = email.message_from_bytes(head + request.body, policy=email.policy.HTTP)
+    return {str(part.get_param("name", header="content-disposition")): part for part in message.iter_parts()}
+
+
 def _node(name: str, state: str) -> dict[str, Any]:
     start = NEVER if state == "PENDING" else "2026-01-01T10:00:00Z"
     end = NEVER if state in ("PENDING", "RUNNING") else "2026-01-01T10:01:30Z"
@@ -246,96 +233,3 @@ def _checked(body: bytes, model: type) -> dict[str, Any]:
     if held != document:
         raise RefusalError(400, f"unknown fields: {document} is not {held}")
     return document
-
-
-class _Handler(BaseHTTPRequestHandler):
-    kubeflow: Kubeflow
-
-    def log_message(self, *_arguments: object) -> None:
-        """Keep quiet."""
-
-    def _answer(self) -> None:
-        address = urlsplit(self.path)
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        request = SimpleNamespace(
-            method=self.command,
-            path=address.path,
-            query=dict(parse_qsl(address.query)),
-            headers=self.headers,
-            body=body,
-        )
-        self.kubeflow.requests.append(request)
-        for failure in self.kubeflow.failures:
-            if failure.times and failure.method == self.command and re.search(failure.path, address.path):
-                failure.times -= 1
-                return self._fail(failure)
-        token = self.kubeflow.token
-        if token and self.headers.get("Authorization") != f"Bearer {token}":
-            return self._send(
-                401, {"error": "Unauthenticated", "code": 16, "message": "Unauthenticated", "details": []}
-            )
-        try:
-            return self._send(200, self._route(request))
-        except RefusalError as refusal:
-            if "upload" in address.path:  # this handler of the real server is not grpc-gateway's
-                return self._send(refusal.status, {"error_message": str(refusal), "error_details": str(refusal)})
-            return self._send(
-                refusal.status, {"error": str(refusal), "code": 3, "message": str(refusal), "details": []}
-            )
-
-    do_GET = do_POST = do_DELETE = _answer  # noqa: N815
-
-    def _route(self, request: SimpleNamespace) -> dict[str, Any]:
-        if request.headers.get_content_type() == "multipart/form-data":
-            head = f"Content-Type: {request.headers['Content-Type']}\r\n\r\n".encode()
-            message = email.message_from_bytes(head + request.body, policy=email.policy.HTTP)
-            request.files = {
-                part.get_param("name", header="content-disposition"): part for part in message.iter_parts()
-            }
-        for (method, pattern), name in ROUTES.items():
-            match = re.fullmatch(f"/apis/v2beta1/{pattern}", request.path)
-            if match and method == request.method:
-                request.ids = match.groups()
-                answer: dict[str, Any] = getattr(self.kubeflow, name)(request)
-                return answer
-        raise RefusalError(404, "Not Found")
-
-    def _fail(self, failure: Failure) -> None:
-        match failure.answer:
-            case "silence":
-                time.sleep(3)
-            case "hang up":
-                self.connection.close()
-            case "page":
-                self._send(200, b"<html><body>Log in to Your Account</body></html>", "text/html; charset=utf-8")
-            case "redirect":
-                self.send_response(302)
-                self.send_header("Location", "/dex/auth?client_id=kubeflow-oidc-authservice")
-                self.end_headers()
-            case int(status):
-                self._send(status, {"error": failure.message, "code": 2, "message": failure.message, "details": []})
-
-    def _send(self, status: int, body: dict[str, Any] | bytes, kind: str = "application/json") -> None:
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-
-@contextmanager
-def serve(kubeflow: Kubeflow) -> Iterator[Kubeflow]:
-    """Answer on a free port of this machine while the block runs."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"kubeflow": kubeflow}))
-    server.daemon_threads = True
-    server.block_on_close = False
-    kubeflow.address = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
-        yield kubeflow
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

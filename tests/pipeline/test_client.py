@@ -5,10 +5,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gwainet.errors import ClusterError, LoginError
-from pipeline.client import ConflictError, NotFoundError, Pipelines, Run, Task, UnavailableError
+from gwainet.errors import ClusterError, ConflictError, LoginError, NotFoundError, UnavailableError
+from pipeline.client import Pipelines, Run, Task
 from pipeline.login import Login
-from tests.pipeline.server import Failure, Kubeflow, serve
+from tests.pipeline.server import Kubeflow
+from tests.serving import Failure, serve
 
 
 def connect(kubeflow, **login) -> Pipelines:

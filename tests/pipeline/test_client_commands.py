@@ -14,8 +14,9 @@ from gwainet import __version__
 from gwainet.params import check_params
 from pipeline.client_commands import register
 from tests.pipeline.conftest import PARAMS
-from tests.pipeline.server import Failure, Kubeflow, serve
+from tests.pipeline.server import Kubeflow
 from tests.pipeline.toy import compile_toy
+from tests.serving import Failure, serve
 from tests.tracking.server import serve_mlflow
 
 PROJECT = Path(__file__).parents[2]

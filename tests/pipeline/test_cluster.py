@@ -41,20 +41,31 @@ def test_stages_that_compute_nothing_on_a_gpu_ask_for_none(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("settings", "size"),
+    [("gpus: 1", None), ("gpus: 4", "4Gi"), ("gpus: 4, shared_memory: 64Gi", "64Gi"), ("shared_memory: 2Gi", "2Gi")],
+)
+def test_processes_that_share_a_node_have_shared_memory(tmp_path, settings, size):
+    assert load(tmp_path, IMAGE + f"stages: {{train_psnr: {{{settings}}}}}").stages.train_psnr.dev_shm == size
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("imag: x", "unknown param `imag`; known here: gpu, image"),
         (IMAGE + "stages: {train_psn: {}}", "unknown param `stages.train_psn`; known here: benchmark"),
         (IMAGE + "stages: {train_psnr: {gpu: 1}}", "unknown param `stages.train_psnr.gpu`; known here: caching"),
         (IMAGE + "stages: {fetch_faces: {gpus: 1}}", "unknown param `stages.fetch_faces.gpus`"),
-        (IMAGE + "stages: {train_psnr: {gpus: 2}}", "stages.train_psnr.gpus = 2: stages use one GPU so far"),
+        (IMAGE + "stages: {benchmark: {gpus: 2}}", "stages.benchmark.gpus = 2: the benchmark uses one GPU"),
+        (IMAGE + "stages: {benchmark: {nodes: 2}}", "unknown param `stages.benchmark.nodes`"),
+        (IMAGE + "stages: {train_psnr: {nodes: 0}}", "stages.train_psnr.nodes"),
+        (IMAGE + "trainer: {runtimes: torch}", "unknown param `trainer.runtimes`; known here: cpu, kind, memory"),
         (IMAGE + "stages: {train_psnr: {gpus: '1'}}", "stages.train_psnr.gpus = '1'"),
         (IMAGE + "stages: {register_model: {caching: true}}", "registering is never cached"),
         (IMAGE + "stages: {train_psnr: {retries: {counts: 3}}}", "`stages.train_psnr.retries.counts`"),
         (IMAGE + "stages: {train_psnr: {tolerations: [{keys: a}]}}", "`stages.train_psnr.tolerations.0.keys`"),
         (IMAGE + "stages: {train_psnr: {memory: 8 GB}}", "stages.train_psnr.memory = '8 GB'"),
         (IMAGE + "stages: {train_psnr: {hours: 0}}", "stages.train_psnr.hours"),
-        (IMAGE + "volumes: {source: {path: /data}}", "`volumes.source.path`; known here: claim, sub_path, version"),
+        (IMAGE + "volumes: {source: {path: /data}}", "`volumes.source.path`; known here: claim, s3, sub_path, version"),
         (IMAGE + "mlflow: {uri: http://mlflow}", "unknown param `mlflow.uri`; known here: secret, variables"),
         (IMAGE + "mlflow: {variables: [MLFLOW_TRACKING_TOKEN]}", "MLFLOW_TRACKING_URI must be among them"),
         (IMAGE + "secrets: [{secret: s3, password: hunter2}]", "`secrets.0.password`"),
@@ -83,3 +94,30 @@ def test_an_image_with_a_version_is_taken(tmp_path, image):
 def test_a_missing_file_says_how_to_name_another(tmp_path):
     with pytest.raises(ParamsError, match=r"does not exist: run from the project's root, or give --cluster FILE"):
         load_cluster(tmp_path / "cluster.yaml")
+
+
+def test_a_bucket_takes_the_place_of_a_claim_and_is_read_back_the_same(tmp_path):
+    settings = load(tmp_path, IMAGE + "volumes: {source: {s3: s3://photos}, work: {s3: s3://work/gwainet/}}")
+    assert (settings.volumes.source.claim, settings.volumes.source.s3) == (None, "s3://photos")
+    assert (settings.volumes.work.claim, settings.volumes.work.s3) == (None, "s3://work/gwainet")
+    assert ClusterSettings.model_validate(settings.model_dump(mode="json")) == settings
+
+
+@pytest.mark.parametrize(
+    ("volume", "message"),
+    [
+        ("{s3: s3://photos, claim: photos}", "s3 stands alone, without claim"),
+        ('{s3: s3://photos, version: "2"}', "s3 stands alone, without version"),
+        ("{s3: photos}", "volumes.source.s3 = 'photos': must be s3://bucket/prefix"),
+        ("{claim: null}", "name a claim, or a bucket"),
+    ],
+)
+def test_a_volume_is_a_claim_or_a_bucket(tmp_path, volume, message):
+    with pytest.raises(ParamsError, match=message):
+        load(tmp_path, IMAGE + f"volumes: {{source: {volume}}}")
+
+
+def test_trainings_on_several_nodes_share_a_claim(tmp_path):
+    text = IMAGE + "volumes: {work: {s3: s3://work}}\nstages: {train_psnr: {nodes: 2}}"
+    with pytest.raises(ParamsError, match="train_psnr has several nodes, which share files on a claim"):
+        load(tmp_path, text)

@@ -20,6 +20,7 @@ from gwainet.stages import STAGES
 from pipeline import PIPELINE_NAME
 from pipeline.cluster import ClusterSettings, load_cluster
 from pipeline.compiling import compile_pipeline
+from pipeline.trainjob import manifest
 
 PROJECT = Path(__file__).parents[2]
 PROFILES = list(YAML(typ="safe").load(PROJECT / "params.yaml")["profiles"])
@@ -218,6 +219,82 @@ def test_a_stage_that_is_given_no_gpu_asks_for_none_and_goes_to_any_node(tmp_pat
     pipeline = compiled(tmp_path, profile("demo"), with_stage("benchmark", gpus=0))
     assert "accelerator" not in pipeline.executors["benchmark"]["resources"]
     assert not pipeline.kubernetes["benchmark"].tolerations
+
+
+TRAININGS = [name for name, stage in STAGES.items() if stage.trains]
+
+
+def with_trainings(**settings: Any) -> ClusterSettings:
+    values = CLUSTER.model_dump(mode="json")
+    for name in TRAININGS:
+        values["stages"][name] |= settings
+    values["gpu"]["node_selector"] = {"gpu": "h100"}
+    values["image_pull_secrets"] = ["registry"]
+    values["volumes"]["work"]["sub_path"] = "team"
+    return ClusterSettings.model_validate(values)
+
+
+@each_profile
+def test_several_gpus_of_a_pod_come_with_the_shared_memory_that_nccl_needs(name, tmp_path):
+    pipeline = compiled(tmp_path, profile(name), with_trainings(gpus=4))
+    for task, container in pipeline.executors.items():
+        trains = task.split("@")[0] in TRAININGS
+        resources = container["resources"]
+        gpus = resources["accelerator"]["resourceCount"] if "accelerator" in resources else "0"
+        assert gpus == ("4" if trains else "1" if task == "benchmark" else "0")
+        shared = [(m.mount_path, m.medium, m.size_limit) for m in pipeline.kubernetes[task].empty_dir_mounts]
+        assert shared == ([("/dev/shm", "Memory", "4Gi")] if trains else [])
+        assert "trainjob" not in pipeline.tasks[task].inputs.parameters
+
+
+@each_profile
+def test_a_pod_that_waits_for_a_job_on_several_nodes_asks_for_no_gpu(name, tmp_path):
+    cluster = with_trainings(gpus=2, nodes=2, shared_memory="8Gi", hours=5.0)
+    params = profile(name)
+    pipeline = compiled(tmp_path, params, cluster)
+    for task in pipeline.tasks:
+        stage = task.split("@")[0]
+        if stage not in TRAININGS:
+            assert "trainjob" not in pipeline.tasks[task].inputs.parameters
+            continue
+        resources, pod = pipeline.executors[task]["resources"], pipeline.kubernetes[task]
+        assert "accelerator" not in resources
+        assert resources["resourceMemoryRequest"] == cluster.trainer.memory
+        assert resources["resourceMemoryLimit"] == cluster.trainer.memory_limit
+        assert not pod.tolerations
+        assert not pod.node_selector.labels
+        assert not pod.empty_dir_mounts
+        assert pod.active_deadline_seconds == (5 + cluster.trainer.waiting_hours) * 3600
+        fields = {field.name: field.field_path for field in pod.field_path_as_env}
+        assert fields["GWAINET_NAMESPACE"] == "metadata.namespace"
+        assert fields["GWAINET_POD"] == "metadata.name"
+        (mount,) = pod.pvc_mount
+        assert (mount.mount_path, mount.sub_path) == ("/gwainet/.gwainet", "team")
+        job = json.loads(constant(pipeline.tasks[task], "trainjob"))
+        assert job == json.loads(manifest(stage, params, cluster, "/gwainet/.gwainet"))
+        assert "metadata" not in job, "what differs from run to run would defeat Kubeflow's cache"
+
+
+@pytest.mark.parametrize(
+    ("settings", "overrides", "message"),
+    [
+        ({"gpus": 3}, (), r"3 processes \(3 on each of 1 nodes\) cannot share pretrain_inet\.batch_size = 8"),
+        (
+            {"gpus": 4, "nodes": 2},
+            (),
+            r"8 processes \(4 on each of 2 nodes\) cannot share pretrain_wnet\.batch_size = 4",
+        ),
+        ({"gpus": 0, "nodes": 3}, (), r"3 processes .* cannot share"),
+        ({"gpus": 4}, ("runtime.processes=2",), r"runtime\.processes = 2, but stages\.pretrain_inet\.gpus = 4"),
+        ({"gpus": 0}, ("runtime.processes=3",), r"3 processes .* cannot share"),
+    ],
+)
+def test_processes_that_cannot_share_a_batch_are_refused_before_anything_is_written(
+    tmp_path, settings, overrides, message
+):
+    with pytest.raises(ParamsError, match=message):
+        compile_pipeline(profile("demo", *overrides), with_trainings(**settings), tmp_path / "pipeline.yaml")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_param_changes_the_arguments_of_the_stages_that_read_it_alone(tmp_path):

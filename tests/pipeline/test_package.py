@@ -55,6 +55,24 @@ def test_values_have_the_params_dotted_names(package):
     assert "train-psnr.container.resources.memoryLimit" not in values  # the same in another unit
 
 
+def test_a_parameter_that_is_json_but_no_params_keeps_its_tasks_and_its_own_name(tmp_path):
+    from kfp import compiler, dsl
+
+    @dsl.component(base_image="x-python:1", install_kfp_package=False)
+    def stage(params: str, trainjob: str = "") -> str:
+        return params + trainjob
+
+    @dsl.pipeline(name="jobs")
+    def jobs():
+        stage(params='{"networks": {"width": 64}}', trainjob='{"spec": {"trainer": {"numNodes": 2}}}')
+
+    compiler.Compiler().compile(jobs, str(tmp_path / "jobs.yaml"))
+    values = read_package(tmp_path / "jobs.yaml").values()
+    assert values["params.networks.width"] == 64
+    assert values["stage.trainjob.spec.trainer.numNodes"] == 2
+    assert not any(name.startswith("params.spec") for name in values)
+
+
 @pytest.mark.parametrize(
     ("change", "lines"),
     [

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console
 
-from gwainet.errors import LoginError, PipelineError
-from pipeline.client import Run, Task, UnavailableError
+from gwainet.errors import LoginError, PipelineError, UnavailableError
+from pipeline.client import Run, Task
 from pipeline.watching import check_success, follow, table
 
 STAGES = {"fetch-faces": "fetch_faces", "train-psnr": "train_psnr"}

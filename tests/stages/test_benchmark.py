@@ -12,11 +12,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from ruamel.yaml import YAML
 
 from gwainet import identity
 from gwainet.dataset import Faces
 from gwainet.errors import CheckpointError, ContractError, DataError, ExtraError
-from gwainet.evaluation.report import BenchmarkReport
+from gwainet.evaluation.appearance import appearance
+from gwainet.evaluation.report import BenchmarkReport, SliceReport
+from gwainet.evaluation.slices import SLICES
 from gwainet.evaluation.systems import COMPARISONS, HEADLINE, MODELS, SYSTEMS
 from gwainet.files import file_digest, write_json
 from gwainet.identity import IDENTITY_METRIC, similarities
@@ -25,13 +28,13 @@ from gwainet.metrics import CONVENTIONS, METRICS, PSNR_CAP, all_metrics, bootstr
 from gwainet.nets.model import Metadata, build_generator, load_generator, save_weights
 from gwainet.params import Networks, Params, check_params
 from gwainet.recorder import NullRecorder
-from gwainet.stages.benchmark import choose_faces, run
+from gwainet.stages.benchmark import CODE, choose_faces, run
 from tests.faces import write_faces
 
 NETWORKS = Networks(width=8, blocks_per_group=1, warp_blocks=1)
 FOLDERS = {"psnr": ("guided", "banet"), "adversarial": ("gwainet", "gwanet", "banet")}
 IMAGES = {"validation": 9, "test": 12}
-FILES = {"benchmark.json", "benchmark.csv", "metrics.json", "benchmark_table.csv", "grid.png"}
+FILES = {"benchmark.json", "benchmark.csv", "metrics.json", "benchmark_table.csv", "grid.png", "benchmark.html"}
 
 
 @dataclass
@@ -147,11 +150,13 @@ def of_system(table: pd.DataFrame, system: str) -> pd.DataFrame:
 
 def test_the_report_has_its_files_and_follows_its_schema(out, report, faces):
     assert {file.name for file in out.iterdir()} == FILES
-    assert report.format == 1
+    assert report.format == 2
     assert report.profile == "tiny"
     assert report.data_digest == faces.digest
     assert report.params_digest == make_params().digest(["networks", "benchmark"])
-    assert set(report.conventions) == {*CONVENTIONS, IDENTITY_METRIC, "interval"}
+    assert set(report.conventions) == {
+        *CONVENTIONS, IDENTITY_METRIC, "interval", "slices", *(f"slices.{name}" for name in SLICES)
+    }  # fmt: skip
     assert [entry.system for entry in report.systems] == [system.name for system in SYSTEMS]
     assert [(pair.a, pair.b) for pair in report.comparisons] == list(COMPARISONS)
     for entry in [*report.systems, *report.comparisons]:
@@ -184,10 +189,11 @@ def test_the_models_are_named_by_digest_and_size(report, world):
 
 
 def test_the_table_has_one_row_for_each_face_and_system_with_the_manifests_facts(table, faces):
-    assert list(table.columns) == ["split", "row", "identity", "source_file", "guide_row", "system", *METRICS]
+    about = ["split", "row", "identity", "source_file", "guide_row"]
+    assert list(table.columns) == [*about, *SLICES, "system", *METRICS]
     assert len(table) == sum(IMAGES.values()) * len(SYSTEMS)
     assert not table.duplicated(["row", "system"]).any()
-    assert table.notna().all(axis=None)
+    assert table.drop(columns="skin_tone").notna().all(axis=None)  # random colours are not always those of skin
     manifest = faces.manifest.iloc[table["row"]].reset_index()
     for column in ("split", "identity", "source_file"):
         assert (table[column] == manifest[column]).all()
@@ -270,6 +276,54 @@ def test_means_intervals_and_differences_are_those_of_the_table(table, report):
             difference = paired_difference(a["psnr"], b["psnr"], a["identity"], 200, 0)
             estimate = pair.splits[split]["psnr"]
             assert (estimate.mean, estimate.low, estimate.high) == pytest.approx(tuple(difference), abs=2e-6)
+
+
+def test_slices_go_by_how_targets_and_their_own_guides_look_whatever_the_system_is_given(table, faces):
+    for entry in table.iloc[::17].itertuples():
+        values = appearance(np.array(faces.hr[entry.row]), np.array(faces.hr[faces.guide_row[entry.row]]))
+        found = {name: getattr(entry, name) for name in SLICES}
+        assert found == pytest.approx(values, abs=1e-6, nan_ok=True)
+
+
+def test_slices_have_every_model_and_split_and_their_gains_are_those_of_the_table(table, report):
+    assert {entry.system for entry in report.slices} == set(MODELS)
+    assert all(entry.too_small for entry in report.slices)  # 3 and 4 people
+    for split, images in IMAGES.items():
+        for name, kind in SLICES.items():
+            parts = [e for e in report.slices if (e.slice, e.split, e.system) == (name, split, "gwainet")]
+            assert sum(entry.images for entry in parts) == images
+            assert [entry.group for entry in parts] == [group for group in kind.groups if group in kind_groups(parts)]
+            of_split = table[table["split"] == split]
+            main, plain = (of_system(of_split, system).set_index("row") for system in ("gwainet", "bicubic"))
+            groups = kind.group(main[name].to_numpy())
+            for entry in parts:
+                rows = main.index[groups == entry.group]
+                who = main.loc[rows, "identity"]
+                wanted = paired_difference(main.loc[rows, "psnr"], plain.loc[rows, "psnr"], who, 200, 0)
+                assert (entry.images, entry.identities) == (len(rows), who.nunique())
+                found = (entry.gain.mean, entry.gain.low, entry.gain.high)
+                assert found == pytest.approx(tuple(wanted), abs=3e-6)
+
+
+def kind_groups(parts: list[SliceReport]) -> set[str]:
+    return {entry.group for entry in parts}
+
+
+def test_the_code_that_a_page_names_is_what_the_stage_depends_on():
+    stages = YAML(typ="safe").load(Path(__file__).parents[2] / "dvc.yaml")["stages"]
+    source = {dep.removeprefix("gwainet/") for dep in stages["benchmark"]["deps"] if dep.startswith("gwainet/")}
+    assert set(CODE) == source
+
+
+def test_the_page_shows_faces_of_the_main_model_and_its_figures(out, report, table):
+    page = (out / "benchmark.html").read_text()
+    gain = next(pair for pair in report.comparisons if (pair.a, pair.b) == ("gwainet", "bicubic"))
+    assert f"{abs(gain.splits['test']['psnr'].mean):.2f} dB" in page
+    assert page.count("<figure") == 12  # of 12 test faces the best, middle and worst four
+    for name in of_system(table, "gwainet").query("split == 'test'")["source_file"]:
+        assert name in page
+    for model in report.models.values():
+        assert model.weights_digest in page
 
 
 def test_the_headline_and_the_plot_table_of_the_test_split_repeat_the_report_in_four_digits(out, report):

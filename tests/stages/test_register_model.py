@@ -114,7 +114,7 @@ def test_the_chosen_variant_is_registered_with_its_benchmark(world: World, clien
     assert f"| {own.title} | {own.splits['test']['psnr'].mean:.3f} [" in version.description
     assert ("guide" in version.description.split("```")[1]) == (variant == "gwainet")
     logged = {file.path for file in client.list_artifacts(version.run_id, "benchmark")}
-    assert logged == {"benchmark/benchmark.json", "benchmark/grid.png"}
+    assert logged == {"benchmark/benchmark.html", "benchmark/benchmark.json", "benchmark/grid.png"}
     assert client.get_run(version.run_id).data.tags["gwainet.model"] == written["uri"]
 
 

@@ -1,5 +1,7 @@
 """Checkpoints belong to one training."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -29,12 +31,61 @@ def test_another_fingerprint_does_not_see_the_state(tmp_path):
     assert Checkpoints(tmp_path, "other", {"params": "a", "faces": "1"}).load(CPU) is None
 
 
-def test_a_damaged_file_says_what_to_delete(tmp_path):
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:500], lambda data: b"", lambda data: flipped(data, len(data) // 2)]
+)
+def test_a_damaged_file_says_what_to_delete(tmp_path, damage):
     checkpoints = Checkpoints(tmp_path, "stage", {})
     checkpoints.save({"x": torch.zeros(1000)})
-    checkpoints.path.write_bytes(checkpoints.path.read_bytes()[:500])
-    with pytest.raises(CheckpointError, match=r"delete .*stage-"):
+    checkpoints.path.write_bytes(damage(checkpoints.path.read_bytes()))
+    with pytest.raises(CheckpointError, match=r"state\.pt cannot be read .*: delete .*stage-"):
         checkpoints.load(CPU)
+
+
+@pytest.mark.parametrize("place", [0.2, 0.4, 0.6, 0.8])
+def test_where_the_newest_state_is_damaged_the_one_before_is_continued(tmp_path, capsys, place):
+    checkpoints = Checkpoints(tmp_path, "stage", {})
+    for step in range(4):
+        checkpoints.save({"step": step, "x": torch.full((1000,), float(step))})
+    assert loaded(checkpoints)["step"] == 3
+    data = checkpoints.path.read_bytes()
+    checkpoints.path.write_bytes(flipped(data, int(place * len(data))))
+    state = loaded(checkpoints)
+    assert state["step"] == 2
+    assert torch.equal(state["x"], torch.full((1000,), 2.0))
+    assert "the checkpoint before it is continued" in capsys.readouterr().err
+    checkpoints.save({"step": 9})
+    assert loaded(checkpoints)["step"] == 9
+    assert sorted(path.name for path in checkpoints.directory.iterdir()) == [
+        "fingerprint.json",
+        "state.previous.pt",
+        "state.pt",
+    ]
+
+
+def loaded(checkpoints: Checkpoints) -> dict[str, Any]:
+    """The state, which must be there."""
+    state = checkpoints.load(CPU)
+    assert state is not None
+    return state
+
+
+def flipped(data: bytes, place: int) -> bytes:
+    """One bit is another."""
+    return data[:place] + bytes([data[place] ^ 16]) + data[place + 1 :]
+
+
+def test_a_training_that_is_not_continued_is_named_with_what_differs(tmp_path, capsys):
+    mine = {"train_psnr.learning_rate": "0.0002", "faces": "1", "code": "x"}
+    theirs = Checkpoints(tmp_path, "train_psnr@guided", {**mine, "train_psnr.learning_rate": "0.0001", "faces": "2"})
+    theirs.save({"x": 1})
+    Checkpoints(tmp_path, "train_psnr@banet", {}).save({"x": 1})
+    assert Checkpoints(tmp_path, "train_psnr@guided", mine).load(CPU) is None
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"the checkpoint in {theirs.directory} is not continued" in said
+    assert "it has other faces, train_psnr.learning_rate (0.0001 there, 0.0002 here); delete" in said
+    assert "code" not in said
+    assert "banet" not in said
 
 
 def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):

@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
 from gwainet.dataset import Batch, Faces
-from gwainet.errors import CheckpointError
 from gwainet.nets.blocks import initialise
 from gwainet.nets.inet import PairHead
 from gwainet.nets.model import build_cnet, build_generator, build_inet, build_wnet
@@ -104,12 +103,9 @@ def work(rank: int, port: int, root: str) -> None:
     result["share"] = sampler.batch(5, CPU).i_gt
     module = torch.nn.Linear(2, 1)
     torch.nn.init.constant_(module.weight, rank + 1.0)
-    distributed.agree(3, {"module": module}, CPU)
-    result["agreed"] = module.weight.tolist()
-    try:
-        distributed.agree(rank * 10, {}, CPU)
-    except CheckpointError as error:
-        result["refused"] = str(error)
+    distributed.same_weights({"module": module}, CPU)
+    result["weight"] = module.weight.tolist()
+    result["state"] = distributed.from_first(lambda: {"of": rank, "tensor": torch.full((2,), float(rank))})
     distributed.leave()
     torch.save(result, Path(root) / f"{rank}.pt")
 
@@ -161,12 +157,13 @@ def test_shares_of_a_batch_are_its_halves_in_order(alone, together):
 
 
 def test_all_processes_start_from_the_first_ones_weights(together):
-    assert [result["agreed"] for result in together] == [[[1.0, 1.0]]] * 2
+    assert [result["weight"] for result in together] == [[[1.0, 1.0]]] * 2
 
 
-def test_processes_that_resumed_at_different_steps_are_refused(together):
+def test_the_first_process_reads_for_all(together):
     for result in together:
-        assert "resumed at different steps (0, 10)" in result["refused"]
+        assert result["state"]["of"] == 0
+        assert result["state"]["tensor"].tolist() == [0.0, 0.0]
 
 
 def test_without_a_group_everything_is_ones_own():

@@ -1,5 +1,7 @@
 """The loop: steps, the best weights, patience, resuming."""
 
+import signal
+
 import pytest
 import torch
 from PIL import Image
@@ -148,3 +150,54 @@ def test_a_training_killed_after_its_patience_ended_is_not_continued(tmp_path):
     outcome = fit(again, plan, checkpoints(tmp_path), NullRecorder(), CPU)  # its stage did not finish: nothing removed
     assert again.steps == []
     assert outcome.steps == first.steps == 10
+
+
+class Signalled(Quadratic):
+    """Gets a signal in the middle of a step, and a second one if `twice`."""
+
+    def __init__(self, number, at, twice=False):
+        super().__init__()
+        self.number, self.at, self.twice = number, at, twice
+
+    def step(self, step):
+        losses = super().step(step)
+        if step == self.at:
+            for _ in range(1 + self.twice):
+                signal.raise_signal(self.number)
+        return losses
+
+
+@pytest.fixture
+def terminable():
+    """SIGTERM raises, as the command line and tracked runs let it."""
+
+    def handle(number, frame):
+        raise SystemExit(143)
+
+    before = signal.signal(signal.SIGTERM, handle)
+    yield handle
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_signal_lets_the_step_end_and_saves_it_and_nothing_is_lost(tmp_path, terminable, number, error):
+    plan = Plan("x", 1000, validate_every=400)  # a point of the curves every second step; no checkpoint is due
+    whole_recorder, again_recorder = Kept(), Kept()
+    expected = fit(whole := Quadratic(), plan, checkpoints(tmp_path / "a"), whole_recorder, CPU)
+    with pytest.raises(error):
+        fit(first := Signalled(number, 432), plan, checkpoints(tmp_path / "b"), NullRecorder(), CPU)
+    assert first.steps[-1] == 432
+    assert signal.getsignal(signal.SIGTERM) is terminable
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    outcome = fit(again := Quadratic(), plan, checkpoints(tmp_path / "b"), again_recorder, CPU)
+    assert again.steps[0] == 433
+    assert torch.equal(again.model.weight, whole.model.weight)
+    assert outcome.curves == expected.curves
+    assert sorted(again_recorder.rows, key=str) == sorted(whole_recorder.rows, key=str)
+
+
+def test_a_second_signal_ends_the_step_at_once(tmp_path, terminable):
+    with pytest.raises(SystemExit):
+        fit(Signalled(signal.SIGTERM, 5, twice=True), Plan("x", 20, 50), checkpoints(tmp_path), NullRecorder(), CPU)
+    assert checkpoints(tmp_path).load(CPU) is None
+    assert signal.getsignal(signal.SIGTERM) is terminable
