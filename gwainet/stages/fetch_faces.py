@@ -49,7 +49,8 @@ def run(params: Params, *, source: Path, out: Path, recorder: Recorder) -> None:
         }
         write_json(partial / "source.json", facts)
     recorder.metrics({"photos": listing.found, "identities": listing.identities})
-    recorder.tags({"gwainet.source": json.dumps(facts)})  # on the run itself: `python -m gwainet lineage` shows it
+    # on the run itself, where `python -m gwainet lineage` finds it without the file
+    recorder.tags({"gwainet.source": json.dumps({**facts, "location": settings.location})})
     recorder.artifact(out / "source.json", "outputs")
     say(f"fetch_faces: {listing.found:,} photos of {listing.identities:,} people ({settings.source})")
     if not inside_raw:

@@ -338,6 +338,8 @@ def _in_words(params: Mapping[str, Mapping[str, str | None]]) -> str:
 
 def _describe(node: Tree, source: Mapping[str, Any]) -> None:
     facts = f"{source.get('photos')} photos of {source.get('identities')} people"
+    if source.get("location"):
+        facts += f" from {source['location']}"
     photos = node.add(Text(f"photos: {source.get('source')}, {facts}; licence: {source.get('licence')}"))
     files: Sequence[Mapping[str, Any]] = source.get("files", ())
     for file in files:
