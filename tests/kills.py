@@ -86,7 +86,9 @@ def process(root: Path, stage: str, variant: str | None, out: str) -> Iterator[B
 def curves(store: Path) -> dict[str, list[tuple[int, float]]]:
     """Metric -> steps and values of the run that ended, without those of the machine."""
     client = MlflowClient(f"sqlite:///{store / 'mlflow.db'}")
-    (run,) = client.search_runs(["1"], "attributes.status = 'FINISHED' and tags.`gwainet.kind` = 'stage'")
+    ended = "attributes.status = 'FINISHED' and tags.`gwainet.kind` = 'stage'"
+    # a process that was killed just after it had written everything leaves an ended run too; the last one counts
+    run, *_ = client.search_runs(["1"], ended, order_by=["attributes.start_time DESC"])
     names = [name for name in run.data.metrics if not name.startswith("system/")]
     return {
         name: sorted((point.step, point.value) for point in client.get_metric_history(run.info.run_id, name))
