@@ -3,6 +3,7 @@
 A stage reads an artifact where kfp put it, and writes into the artifact `out`. Needs no kfp.
 """
 
+import html
 import json
 import os
 import shutil
@@ -29,6 +30,9 @@ FACTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "register_model": ("registered.json", ("name", "version", "uri", "variant")),
 }
 PAGES = {"check_faces": "report.html", "benchmark": "benchmark.html"}  # a stage that writes a page of its own
+
+
+RUNTIME = "GWAINET_RUNTIME"  # the params section `runtime`, as JSON: not an argument, on which Kubeflow's cache depends
 
 
 class Artifact(Protocol):
@@ -81,7 +85,10 @@ def run(
                 "it: name a secret that holds it under `mlflow` in cluster.yaml, or enable Kubeflow's MLflow plugin"
             )
         os.environ["GWAINET_PIPELINE_KEY"] = kubeflow_key(execution)
-    settings, stage = check_params(_json(params), "the pipeline's params"), STAGES[name]
+    values = _json(params)
+    if runtime := os.environ.get(RUNTIME):
+        values["runtime"] = _json(runtime)
+    settings, stage = check_params(values, "the pipeline's params"), STAGES[name]
     with TemporaryDirectory() as scratch:
         paths = gather(stage, settings.profile, variant, Path(scratch), inputs)
         if "source" in paths:
@@ -136,11 +143,19 @@ def show(name: str, title: str, where: str, metrics: Metrics, page: Artifact, ou
         partial.write_text(json.dumps(numbers, sort_keys=True), encoding="utf-8")
     with staged_file(Path(page.path)) as partial:
         if name in PAGES:
-            shutil.copyfile(out / PAGES[name], partial)
+            made = (out / PAGES[name]).read_text(encoding="utf-8")
+            head, body, rest = made.partition("<body>")  # the stage's own page knows no run: it is the same for all
+            partial.write_text(f"{head}{body}<p>{_link(where)}</p>{rest}", encoding="utf-8")
         else:
             samples = out / "samples.png"
             picture = np.array(Image.open(samples).convert("RGB")) if samples.exists() else None
             partial.write_text(stage_page(title, where, facts, picture), encoding="utf-8")
+
+
+def _link(where: str) -> str:
+    """An address as a link, a sentence as it is."""
+    text = html.escape(where)
+    return f'MLflow: <a href="{text}">{text}</a>' if where.startswith("http") else text
 
 
 def _absolute(artifact: Artifact) -> Path:

@@ -79,7 +79,7 @@ def execute(
                     jobs.create(fill(manifest, name, run, file, jobs.owners(os.environ["GWAINET_POD"])))
             else:
                 say(f"{task}: an earlier attempt's TrainJob {name} goes on")
-            follow(jobs, name, task)
+            follow(jobs, name, task, Request.page(file))
         if not Request.page(file).exists():
             raise PipelineError(
                 f"the TrainJob `{name}` is complete but left no {Request.page(file)}: is `work` one volume?"
@@ -87,7 +87,8 @@ def execute(
         where = Request.page(file).read_text(encoding="utf-8")
         with staged_directory(paths["out"]) as partial:
             shutil.copytree(folder / "out", partial, dirs_exist_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
+    # the request, its page and the output stay: this pod may yet be killed before Kubeflow has taken the output
+    shutil.rmtree(folder / "inputs", ignore_errors=True)
     return where
 
 
@@ -135,8 +136,14 @@ def fill(manifest: str, name: str, run: str, request: Path, owners: list[dict[st
     return job
 
 
-def follow(jobs: TrainJobs, name: str, task: str) -> None:
+def follow(jobs: TrainJobs, name: str, task: str, page: Path) -> None:
     """Wait for the end of a job, and say what becomes of it.
+
+    Args:
+        jobs: of the namespace.
+        name: of the job.
+        task: of the pipeline, for people.
+        page: exists once the training has written all: whatever becomes of the job then, it is done.
 
     Raises:
         PipelineError: it failed, or somebody deleted it.
@@ -148,13 +155,13 @@ def follow(jobs: TrainJobs, name: str, task: str) -> None:
         if (job := jobs.get(name)) is None:
             raise PipelineError(f"the TrainJob `{name}` was deleted by somebody else before it ended")
         held = conditions(job)
-        if "Failed" in held:
+        if "Failed" in held and not page.exists():
             words = _words(jobs, name, words)
             raise PipelineError(f"the TrainJob `{name}` failed ({held['Failed']})\n{words or 'no pod of it is left'}")
         if (state := _state(job, held)) != shown:
             say(f"{task}: {state}")
             shown = state
-        if "Complete" in held:
+        if "Complete" in held or page.exists():
             return
         words = _words(jobs, name, words)
         time.sleep(jobs.pause)

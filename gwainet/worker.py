@@ -16,6 +16,7 @@ import typer
 from pydantic import ValidationError
 
 from gwainet.errors import GwainetError, ParamsError
+from gwainet.files import staged_file
 from gwainet.params import check_params
 from gwainet.progress import console, say
 from gwainet.stages import STAGES
@@ -37,10 +38,13 @@ def work(file: Path) -> None:
         raise ParamsError(f"{file} cannot be read ({error.strerror}): all nodes must see it") from None
     except ValidationError as error:
         raise ParamsError(f"{file} is not a request: {error}") from None
+    if Request.page(file).exists():  # this process was started again after all had been done
+        return
     params = check_params(request.params, str(file))
     page = STAGES[request.stage].execute_here(params, request.variant, request.paths, request.store)
     if distributed.is_first():
-        Request.page(file).write_text(page, encoding="utf-8")
+        with staged_file(Request.page(file)) as partial:
+            partial.write_text(page, encoding="utf-8")
 
 
 def main(

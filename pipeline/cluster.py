@@ -116,8 +116,17 @@ class Retries(Section):
 
     count: NotNegative = 2
     backoff_seconds: NotNegative = Field(60, description="before the first retry")
-    backoff_factor: float = Field(2.0, ge=1, description="each wait is so many times the one before")
-    longest_backoff_seconds: Positive = 900
+    # Argo reads an integer here, and fails at run time on any other text
+    backoff_factor: Positive = Field(2, description="each wait is so many times the one before")
+
+    def seconds(self, attempt: float) -> int:
+        """How long all attempts of at most so many seconds take with their waits, and a day in queues.
+
+        Argo's `maxDuration`, which kfp calls the longest backoff, is not a wait: it counts from the first attempt's
+        start, and once it is over nothing is tried again.
+        """
+        waits = sum(self.backoff_seconds * float(self.backoff_factor) ** retry for retry in range(self.count))
+        return round((self.count + 1) * attempt + waits + 24 * 3600)
 
 
 class Stage(Nodes):
@@ -181,7 +190,8 @@ class Training(GpuStage):
         1, description="more than 1: a TrainJob of Kubeflow Trainer; all settings are those of a node"
     )
     hours: PositiveFloat = 96.0
-    retries: Retries = Retries(count=10)  # preemption is normal, and costs the time since the last checkpoint
+    # preemption is normal, and costs the time since the last checkpoint; waits that grow would cost more
+    retries: Retries = Retries(count=10, backoff_factor=1)
 
     @property
     def dev_shm(self) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from kfp import dsl, kubernetes
 
+from components.adapter import RUNTIME
 from components.benchmark import benchmark
 from components.check_faces import check_faces
 from components.fetch_faces import fetch_faces
@@ -18,9 +19,10 @@ from components.pretrain_wnet import pretrain_wnet
 from components.register_model import register_model
 from components.train_adversarial import train_adversarial
 from components.train_psnr import train_psnr
-from gwainet.params import Params
+from gwainet.params import Params, Runtime
 from gwainet.stages import STAGES
 from gwainet.storage.checkpoints import VARIABLE as CHECKPOINTS
+from gwainet.training import KEEP
 from pipeline import PIPELINE_NAME
 from pipeline.cluster import ClusterSettings, GpuStage, Nodes, Stage, Toleration, Training
 from pipeline.trainjob import SHARED_MEMORY, manifest, processes
@@ -75,7 +77,8 @@ def params_of(name: str, params: Params) -> str:
     The sections that its stage reads alone, so that another section's change leaves Kubeflow's cache of it valid.
     `register_model`, which is never cached, gets all: it writes the digest over all of them.
     """
-    sections = None if name == "register_model" else {"profile", "runtime", *STAGES[name].sections}
+    sections = {*type(params).model_fields} if name == "register_model" else {"profile", *STAGES[name].sections}
+    sections -= {"runtime"}  # how to run, which no result depends on: a variable, `place`
     return json.dumps(params.model_dump(mode="json", include=sections), sort_keys=True)
 
 
@@ -100,12 +103,13 @@ def place(task: Task, name: str, params: Params, cluster: ClusterSettings) -> No
             num_retries=settings.retries.count,
             backoff_duration=f"{settings.retries.backoff_seconds}s",
             backoff_factor=settings.retries.backoff_factor,
-            backoff_max_duration=f"{settings.retries.longest_backoff_seconds}s",
+            backoff_max_duration=f"{settings.retries.seconds(hours * 3600)}s",
         )
     task.set_caching_options(settings.caching)
 
     volumes = cluster.volumes
-    if "source" in STAGES[name].inputs and params.fetch_faces.source != "drawn" and volumes.source.claim:
+    brought = params.fetch_faces.source != "drawn" and params.fetch_faces.location is None
+    if "source" in STAGES[name].inputs and brought and volumes.source.claim:
         kubernetes.mount_pvc(task, volumes.source.claim, f"{ROOT}/data/source", volumes.source.sub_path)
     if STAGES[name].trains:
         if volumes.work.claim:
@@ -118,6 +122,16 @@ def place(task: Task, name: str, params: Params, cluster: ClusterSettings) -> No
     # not arguments: an argument that differs from run to run would defeat Kubeflow's cache
     kubernetes.use_field_path_as_env(task, "KFP_RUN_ID", "metadata.labels['pipeline/runid']")
     _variable(task, "GWAINET_PARAMS_DIGEST", "gwainet/params-digest", params.digest())
+    _variable(task, RUNTIME, "gwainet/runtime", runtime_of(settings, params.runtime))
+    if STAGES[name].trains:
+        _variable(task, KEEP, "gwainet/keep-checkpoints", "true")
+
+
+def runtime_of(settings: Stage, runtime: Runtime) -> str:
+    """How a stage's pods run, as JSON; one that pays for a GPU stops rather than compute without it."""
+    if isinstance(settings, GpuStage) and settings.gpus and runtime.device == "auto":
+        runtime = runtime.model_copy(update={"device": "cuda"})
+    return runtime.model_dump_json()
 
 
 def _variable(task: Task, name: str, annotation: str, value: str) -> None:

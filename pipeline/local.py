@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kfp import local
 
+from components.adapter import RUNTIME
 from gwainet.errors import PipelineError
 from gwainet.params import Params
 from gwainet.progress import say
@@ -52,10 +53,10 @@ def run_local(
         "cluster settings have no effect"
     )
 
-    runs = out.resolve()
-    before = set(runs.iterdir()) if runs.is_dir() else set()
     key = time.strftime(f"kfp-local/%Y%m%dT%H%M%SZ-{os.getpid()}", time.gmtime())
+    runs = out.resolve() / key.rpartition("/")[2]  # of this run alone: others may run at the same time
     os.environ["GWAINET_PIPELINE_KEY"] = key
+    os.environ[RUNTIME] = params.runtime.model_dump_json()
     os.environ["GWAINET_PARAMS_DIGEST"] = params.digest()
     with warnings.catch_warnings(), _runner(image, root.resolve(), runs, key) as runner:
         # what only a cluster can do, on every task
@@ -69,7 +70,7 @@ def run_local(
                 f"{error} Its own message stands above. Run the command again when it is mended: a training continues "
                 "from its last checkpoint"
             ) from error
-    (run,) = set(runs.iterdir()) - before
+    (run,) = (folder for folder in runs.iterdir() if folder.is_dir())
     made = {spec.task_info.name: run / name / "out" for name, spec in tasks.items()}
     # a container that ends and is gone before kfp asks how it ended counts as one that ended well
     if absent := [stage for stage, folder in made.items() if not folder.exists()]:

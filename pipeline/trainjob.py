@@ -11,6 +11,7 @@ from typing import Any
 from components.trainjobs import API_VERSION, CONTAINER, KIND, checked
 from gwainet.errors import ParamsError
 from gwainet.params import Params
+from gwainet.training import KEEP
 from pipeline.cluster import ClusterSettings, Training
 
 MANAGER = "gwainet/pipeline"  # who wrote the patches of a runtime; Kueue and webhooks write their own beside them
@@ -90,7 +91,8 @@ def manifest(name: str, params: Params, cluster: ClusterSettings, mount: str) ->
                     for secret in (cluster.mlflow, *cluster.secrets)
                     if secret
                     for variable in secret.variables
-                ],
+                ]
+                + [{"name": KEEP, "value": "true"}],
                 "resourcesPerNode": {
                     "requests": {"cpu": settings.cpu, "memory": settings.memory, **gpus},
                     "limits": {key: value for key, value in limits.items() if value} | gpus,

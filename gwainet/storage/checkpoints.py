@@ -52,7 +52,7 @@ class BucketMirror:
             head = self._bucket.client.head_object(Bucket=self._bucket.name, Key=found.key)
             saved = int(head["Metadata"].get(_SAVED, 0))
             path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(path.parent / "lock"):  # all processes of a training on several GPUs come here
+            with FileLock(path.parent / "lock"):  # a stage that was started twice must not mix two downloads
                 if path.exists() and path.stat().st_mtime_ns >= saved:
                     return
                 file = fetch(self._bucket, [found], path.parent / "fetch")[found.path]

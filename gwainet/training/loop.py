@@ -163,6 +163,8 @@ def fit(phase: Phase, plan: Plan, checkpoints: Checkpoints, recorder: Recorder, 
                 break
     if signalled is not None:  # handed on to whom it would have reached, now that the checkpoint is written
         signal.raise_signal(signalled)
+    if outcome.steps > done and distributed.is_first():
+        _save(phase, checkpoints, outcome, best_state, sums)  # what follows may be stopped, too
     if plan.best and best_state:
         for name, module in phase.modules.items():
             module.load_state_dict(best_state[name])

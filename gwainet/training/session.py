@@ -1,6 +1,7 @@
 """What the four training stages share: device, checkpoints, training, and the files a training leaves."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from gwainet.files import code_digest, file_digest, staged_directory, write_json
 from gwainet.nets.model import Metadata, save_weights
 from gwainet.params import Params
 from gwainet.recorder import Recorder
-from gwainet.training import distributed, launch
+from gwainet.training import KEEP, distributed, launch
 from gwainet.training.checkpoint import Checkpoints
 from gwainet.training.device import choose_device, device_facts, fold_for_training
 from gwainet.training.loop import Outcome, Phase, Plan, fit
@@ -115,7 +116,8 @@ class Session:
                 gains.to_csv(directory / "gains.csv", index=False)
                 self.recorder.picture("gains", histogram(gains["gain"].to_numpy(), GAINS_TITLE, "dB"), outcome.steps)
         self.recorder.artifact(out, "outputs")
-        self.checkpoints.remove()
+        if not os.environ.get(KEEP):
+            self.checkpoints.remove()
 
     def _write(self, directory: Path, phase: Phase, outcome: Outcome, totals: Mapping[str, float]) -> None:
         """Numbers, curves and a picture beside the weights."""

@@ -31,6 +31,7 @@ def no_pod(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("KFP_RUN_ID", "GWAINET_PARAMS_DIGEST", "GWAINET_MLFLOW_PAGES", "GWAINET_COMMIT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("GWAINET_PIPELINE_KEY", "a test")
+    monkeypatch.setenv("GWAINET_RUNTIME", PARAMS.runtime.model_dump_json())
 
 
 @dataclass
@@ -110,7 +111,10 @@ def test_components_give_the_files_that_dvc_gets_and_know_where_each_came_from(
     assert json.loads(Path(wnet.metrics.path).read_text()) == wnet.metrics.numbers
     assert set(raw.metrics.numbers) == {"photos", "identities"}
     assert {"images.train", "identities.test", "found"} <= set(faces.metrics.numbers)
-    assert Path(passed.page.path).read_bytes() == (Path(passed.out.path) / "report.html").read_bytes()
+    before, after = (Path(passed.out.path) / "report.html").read_text().split("<body>")
+    shown = Path(passed.page.path).read_text()
+    assert shown.startswith(f"{before}<body><p>MLflow: ")
+    assert shown.endswith(f"</p>{after}")
     assert "data:image/png;base64," in Path(wnet.page.path).read_text()
 
 
@@ -187,9 +191,10 @@ def test_an_input_that_a_variant_does_not_read_is_absent(tmp_path):
 def test_a_benchmarks_page_is_its_report(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
-    (out / "benchmark.html").write_text("<p>GWAInet is better</p>")
+    (out / "benchmark.html").write_text("<head></head><body><p>GWAInet is better</p></body>")
     (out / "metrics.json").write_text(json.dumps({"test": {"gwainet": {"psnr": 20.0}}}))
     metrics, page = Artifact(str(tmp_path / "metrics")), Artifact(str(tmp_path / "page"))
-    adapter.show("benchmark", "benchmark, profile tiny", "in mlflow.db", metrics, page, out)
-    assert Path(page.path).read_text() == "<p>GWAInet is better</p>"
+    adapter.show("benchmark", "benchmark, profile tiny", "https://mlflow/#/runs/1?a&b", metrics, page, out)
+    link = '<a href="https://mlflow/#/runs/1?a&amp;b">https://mlflow/#/runs/1?a&amp;b</a>'
+    assert Path(page.path).read_text() == (f"<head></head><body><p>MLflow: {link}</p><p>GWAInet is better</p></body>")
     assert metrics.numbers == {"test.gwainet.psnr": 20.0}

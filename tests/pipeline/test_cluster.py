@@ -24,7 +24,7 @@ def test_the_projects_file_says_the_defaults():
 def test_an_image_is_enough(tmp_path):
     settings = load(tmp_path, IMAGE)
     assert settings.mlflow == Mlflow(secret="gwainet-mlflow", variables=("MLFLOW_TRACKING_URI",))
-    assert settings.stages.train_psnr.retries == Retries(count=10)
+    assert settings.stages.train_psnr.retries == Retries(count=10, backoff_factor=1)
 
 
 def test_a_stages_own_settings_leave_its_other_defaults_and_the_other_stages_alone(tmp_path):

@@ -121,9 +121,10 @@ def test_each_task_reads_exactly_the_params_of_its_stage(name, tmp_path):
         text = constant(spec, "params")
         values = json.loads(text)
         if stage.name == "register_model":
-            assert check_params(values) == params
+            assert check_params(values).digest() == params.digest()
+            assert set(values) == set(Params.model_fields) - {"runtime"}
         else:
-            assert set(values) == {"profile", "runtime", *stage.sections}
+            assert set(values) == {"profile", *stage.sections}
             assert check_params(values).digest(stage.sections) == params.digest(stage.sections)
         assert text == json.dumps(values, sort_keys=True)
 
@@ -143,6 +144,22 @@ def test_photos_are_mounted_where_they_are_read_and_checkpoints_where_they_are_w
         assert names == expected
 
 
+def trains(task: str) -> bool:
+    return STAGES[task.split("@")[0]].trains
+
+
+def on_gpu(task: str) -> bool:
+    return trains(task) or task == "benchmark"
+
+
+def test_photos_from_a_bucket_that_params_name_need_no_volume(tmp_path):
+    params = profile("celeba", "fetch_faces.location=s3://bucket/celeba")
+    for task, pod in compiled(tmp_path, params).kubernetes.items():
+        assert [mount.pvc_name_parameter.runtime_value.constant.string_value for mount in pod.pvc_mount] == (
+            ["gwainet-work"] if trains(task) else []
+        )
+
+
 def test_secrets_come_as_variables_and_the_run_and_params_by_the_pods_own_fields(tmp_path):
     values = CLUSTER.model_dump(mode="json")
     values["secrets"] = [{"secret": "s3", "variables": ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]}]
@@ -159,8 +176,14 @@ def test_secrets_come_as_variables_and_the_run_and_params_by_the_pods_own_fields
         assert {field.name: field.field_path for field in pod.field_path_as_env} == {
             "KFP_RUN_ID": "metadata.labels['pipeline/runid']",
             "GWAINET_PARAMS_DIGEST": "metadata.annotations['gwainet/params-digest']",
-        }
-        assert pod.pod_metadata.annotations == {"gwainet/params-digest": params.digest()}
+            "GWAINET_RUNTIME": "metadata.annotations['gwainet/runtime']",
+        } | ({"GWAINET_KEEP_CHECKPOINTS": "metadata.annotations['gwainet/keep-checkpoints']"} if trains(task) else {})
+        annotations = dict(pod.pod_metadata.annotations)
+        assert annotations.pop("gwainet/keep-checkpoints", None) == ("true" if trains(task) else None)
+        runtime = json.loads(annotations.pop("gwainet/runtime"))
+        # whoever pays for a GPU is told that it cannot be used, in place of days on a CPU
+        assert runtime == params.runtime.model_dump() | {"device": "cuda" if on_gpu(task) else "auto"}
+        assert annotations == {"gwainet/params-digest": params.digest()}
         assert "env" not in pipeline.executors[task], "a literal variable is part of Kubeflow's cache key"
 
 
@@ -175,7 +198,7 @@ def test_caching_retries_and_time_limits_are_those_of_each_stage(tmp_path):
         "train_psnr",
         caching=False,
         hours=1.5,
-        retries={"count": 7, "backoff_seconds": 5, "backoff_factor": 3.0, "longest_backoff_seconds": 60},
+        retries={"count": 3, "backoff_seconds": 5, "backoff_factor": 3},
     )
     pipeline = compiled(tmp_path, profile("demo"), cluster)
     for task, spec in pipeline.tasks.items():
@@ -186,7 +209,9 @@ def test_caching_retries_and_time_limits_are_those_of_each_stage(tmp_path):
         assert spec.retry_policy.max_retry_count == settings.retries.count
         assert pipeline.kubernetes[task].active_deadline_seconds == settings.hours * 3600
     policy = pipeline.tasks["train_psnr@banet"].retry_policy
-    assert (policy.backoff_duration.seconds, policy.backoff_factor, policy.backoff_max_duration.seconds) == (5, 3, 60)
+    assert (policy.backoff_duration.seconds, policy.backoff_factor) == (5, 3)
+    # Argo tries nothing again once this is over: four attempts of 1.5 hours, waits of 5, 15 and 45 s, a day of queues
+    assert policy.backoff_max_duration.seconds == 4 * 5400 + 65 + 86400
 
 
 def test_a_stage_without_retries_has_no_policy(tmp_path):

@@ -103,8 +103,11 @@ def test_passwords_come_by_reference_alone():
     secrets = [{"secret": "s3", "variables": ["AWS_SECRET_ACCESS_KEY"]}]
     env = [variable.to_dict() for variable in job(cluster(secrets=secrets)).trainer.env]
     assert env == [
-        {"name": key, "valueFrom": {"secretKeyRef": {"key": key, "name": secret}}}
-        for secret, key in (("gwainet-mlflow", "MLFLOW_TRACKING_URI"), ("s3", "AWS_SECRET_ACCESS_KEY"))
+        *(
+            {"name": key, "valueFrom": {"secretKeyRef": {"key": key, "name": secret}}}
+            for secret, key in (("gwainet-mlflow", "MLFLOW_TRACKING_URI"), ("s3", "AWS_SECRET_ACCESS_KEY"))
+        ),
+        {"name": "GWAINET_KEEP_CHECKPOINTS", "value": "true"},
     ]
 
 

@@ -139,6 +139,7 @@ def test_the_steps_after_the_last_whole_block_are_drawn_and_checked_too(tmp_path
     plan = Plan("x", 1001, validate_every=5000)
     outcome = fit(Quadratic(), plan, checkpoints(tmp_path), NullRecorder(), CPU)
     assert [row["step"] for row in outcome.curves[-2:]] == [1000, 1001]
+    checkpoints(tmp_path).remove()
     with pytest.raises(GwainetError, match="not finite at step 1001"):
         fit(Quadratic(nan_at=1000), plan, checkpoints(tmp_path), NullRecorder(), CPU)
 
