@@ -68,7 +68,7 @@ def test_every_file_is_the_one_that_dvc_repro_made(
     # another run registered it, in a registry of its own
     assert {key for key in registered[0] if registered[0][key] != registered[1][key]} == {"run_id", "model_id"}
     assert registered[0]["version"] == "1"
-    assert re.search(r"pictures: /\S+/grid\.png$", printed, re.MULTILINE)
+    assert re.search(r"benchmark: /\S+/benchmark\.html$", printed, re.MULTILINE)
 
 
 def test_a_killed_training_is_started_again_and_continues_from_its_checkpoint(
