@@ -116,4 +116,4 @@ def test_the_better_is_taken_the_worse_refused_and_a_tie_is_no_win_over_ten_seed
     aliases = client.get_registered_model("faces").aliases
     assert {alias: str(number) for alias, number in aliases.items()} == {
         "champion": "1"
-    }  # SQLite has numbers, servers text
+    }  # numbers in SQLite
