@@ -114,6 +114,4 @@ def test_the_better_is_taken_the_worse_refused_and_a_tie_is_no_win_over_ten_seed
     assert first.promoted
     assert not promotion.promote(trained(), root, "2", yes=True, reason="").promoted
     aliases = client.get_registered_model("faces").aliases
-    assert {alias: str(number) for alias, number in aliases.items()} == {
-        "champion": "1"
-    }  # numbers in SQLite
+    assert {alias: str(number) for alias, number in aliases.items()} == {"champion": "1"}  # numbers in SQLite
