@@ -153,7 +153,8 @@ def on_gpu(task: str) -> bool:
 
 
 def test_photos_from_a_bucket_that_params_name_need_no_volume(tmp_path):
-    params = profile("celeba", "fetch_faces.location=s3://bucket/celeba")
+    location = ("fetch_faces.location=s3://bucket/celeba", f"fetch_faces.location_version={'a' * 12}")
+    params = profile("celeba", *location)
     for task, pod in compiled(tmp_path, params).kubernetes.items():
         assert [mount.pvc_name_parameter.runtime_value.constant.string_value for mount in pod.pvc_mount] == (
             ["gwainet-work"] if trains(task) else []
