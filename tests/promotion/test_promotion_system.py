@@ -15,7 +15,7 @@ from gwainet.promotion.decision import Verdict
 from gwainet.stages import STAGES
 from tests.tracking.conftest import client, migrated, root  # noqa: F401  fixtures
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(1800)]  # two models are trained, and judged 30 times
 
 NOTHING = {"epochs": 0.0, "validate_every": 1000, "validation_faces": 8}
 PROFILE: dict[str, Any] = {
