@@ -11,6 +11,7 @@ import sys
 import threading
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -54,7 +55,7 @@ def processes(runtime: Runtime, batch_size: int) -> int:
     gpus = torch.cuda.device_count() if runtime.device != "cpu" and torch.cuda.is_available() else 0
     if runtime.processes == "auto":
         count = next(count for count in range(max(1, gpus), 0, -1) if batch_size % count == 0)
-        if 0 < count < gpus:
+        if count < gpus:
             say(f"{count} of {gpus} GPUs are used: a batch of {batch_size} cannot be shared equally by more")
         return count
     if gpus and runtime.processes > gpus:
@@ -88,6 +89,7 @@ def launch(request: Request, count: int) -> str:
     with TemporaryDirectory(prefix="gwainet-") as scratch:
         file, logs = Path(scratch) / "request.json", Path(scratch) / "logs"
         file.write_text(request.model_dump_json(), encoding="utf-8")
+        before = _handled()
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
@@ -98,12 +100,12 @@ def launch(request: Request, count: int) -> str:
             run_id=Path(scratch).name,
             max_restarts=0,  # DVC or Kubeflow start the whole stage again, which continues from its checkpoint
             logs_specs=DefaultLogsSpecs(log_dir=str(logs)),
+            signals_to_handle=",".join(number.name for number in before),
         )
         say(f"{request.stage}: {count} processes train together")
         for name in logging.root.manager.loggerDict:
             if name.startswith("torch.distributed.elastic"):  # what matters is raised, in one message
                 logging.getLogger(name).setLevel(logging.CRITICAL)
-        before = {number: signal.getsignal(number) for number in _handled()}
         stopped: signal.Signals | None = None
         try:
             elastic_launch(config, sys.executable)("-m", "gwainet.worker", str(file), "--messages", scratch)
@@ -139,8 +141,11 @@ def _reason(failures: ChildFailedError, messages: Path, count: int) -> GwainetEr
     )
 
 
-def _handled() -> tuple[signal.Signals, ...]:
-    """The signals that the agent takes over; it can only in the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        return ()
-    return (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+def _handled() -> dict[signal.Signals, Any]:
+    """The signals that the agent takes over, with their handlers: none that is ignored, as `nohup` lets SIGHUP be."""
+    if threading.current_thread() is not threading.main_thread():  # where it takes none
+        return {}
+    handlers = {
+        number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+    }
+    return {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}

@@ -221,7 +221,9 @@ def _stop_after_a_step() -> Iterator[Callable[[], signal.Signals | None]]:
     if threading.current_thread() is not threading.main_thread() or distributed.size() > 1:
         yield lambda: None
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # one that is ignored (as a shell lets SIGINT be for a job in the background) goes on being so
+    before = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
 
     def restore() -> None:
         for number, handler in before.items():

@@ -97,9 +97,9 @@ def test_a_missing_file_says_how_to_name_another(tmp_path):
 
 
 def test_a_bucket_takes_the_place_of_a_claim_and_is_read_back_the_same(tmp_path):
-    settings = load(tmp_path, IMAGE + "volumes: {source: {s3: s3://photos}, work: {s3: s3://work/gwainet/}}")
+    settings = load(tmp_path, IMAGE + "volumes: {source: {s3: s3://photos}, work: {s3: s3://checkpoints/gwainet/}}")
     assert (settings.volumes.source.claim, settings.volumes.source.s3) == (None, "s3://photos")
-    assert (settings.volumes.work.claim, settings.volumes.work.s3) == (None, "s3://work/gwainet")
+    assert (settings.volumes.work.claim, settings.volumes.work.s3) == (None, "s3://checkpoints/gwainet")
     assert ClusterSettings.model_validate(settings.model_dump(mode="json")) == settings
 
 

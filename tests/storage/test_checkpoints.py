@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def work(s3: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    monkeypatch.setenv(VARIABLE, f"s3://{BUCKET}/work")
+    monkeypatch.setenv(VARIABLE, f"s3://{BUCKET}/runs")
     return tmp_path / "machine"
 
 
@@ -46,11 +46,11 @@ def load(work: Path, fingerprint: str = "a") -> int | None:
 def test_another_machine_continues_from_the_bucket(s3, work, capsys):
     assert load(work) is None
     saved = save(work, 1, 2, 3, size=3 * 2**20)  # in parts
-    assert keys(s3) == [f"work/{saved.directory.name}/state.pt"]
+    assert keys(s3) == [f"runs/{saved.directory.name}/state.pt"]
     shutil.rmtree(work)
     assert load(work) == 3
     said = " ".join(capsys.readouterr().err.split())
-    assert f"s3://{BUCKET}/work/{saved.directory.name}/state.pt: this checkpoint is continued" in said
+    assert f"s3://{BUCKET}/runs/{saved.directory.name}/state.pt: this checkpoint is continued" in said
     assert load(work, "b") is None, "another training"
 
 
@@ -58,7 +58,7 @@ def test_the_newer_of_both_checkpoints_counts(s3, work, monkeypatch):
     save(work, 1)
     monkeypatch.delenv(VARIABLE)
     save(work, 2)
-    monkeypatch.setenv(VARIABLE, f"s3://{BUCKET}/work")
+    monkeypatch.setenv(VARIABLE, f"s3://{BUCKET}/runs")
     assert load(work) == 2, "saved while the bucket was away"
     save(work.with_name("other machine"), 3)
     assert load(work) == 3
@@ -116,7 +116,7 @@ def test_a_damaged_checkpoint_names_both_places_to_delete(s3, work):
     saved = save(work, 1)
     s3.put_object(Bucket=BUCKET, Key=keys(s3)[0], Body=b"damaged")
     shutil.rmtree(work)
-    with pytest.raises(CheckpointError, match=rf"delete {saved.directory} and s3://{BUCKET}/work/stage@variant-"):
+    with pytest.raises(CheckpointError, match=rf"delete {saved.directory} and s3://{BUCKET}/runs/stage@variant-"):
         load(work)
 
 

@@ -202,3 +202,13 @@ def test_a_second_signal_ends_the_step_at_once(tmp_path, terminable):
         fit(Signalled(signal.SIGTERM, 5, twice=True), Plan("x", 20, 50), checkpoints(tmp_path), NullRecorder(), CPU)
     assert checkpoints(tmp_path).load(CPU) is None
     assert signal.getsignal(signal.SIGTERM) is terminable
+
+
+def test_a_signal_that_is_ignored_stops_nothing(tmp_path):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        outcome = fit(Signalled(signal.SIGINT, 5), Plan("x", 20, 50), checkpoints(tmp_path), NullRecorder(), CPU)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert outcome.steps == 20
