@@ -66,3 +66,16 @@ def grid(rows: Sequence[Sequence[Uint8]], titles: Sequence[str] = (), gap: int =
                 tile = tile.resize((width, height), Image.Resampling.NEAREST)
             sheet.paste(tile, (gap + column * (width + gap), top + gap + line * (height + gap)))
     return sheet
+
+
+ERROR_SCALE = 4  # so that errors of a few grey levels are seen
+
+
+def error_picture(made: Uint8, gt: Uint8) -> Uint8:
+    """How far an answer is from the truth: the channels' mean absolute difference, `ERROR_SCALE` times, in grey.
+
+    Shapes: (..., 3), (..., 3) -> (..., 3).
+    """
+    error = np.abs(made.astype(np.int32) - gt).mean(axis=-1, keepdims=True)
+    grey = np.clip(np.rint(error * ERROR_SCALE), 0, 255).astype(np.uint8)
+    return np.repeat(grey, 3, axis=-1)

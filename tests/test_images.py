@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gwainet.images import Uint8, downscale, grid, upscale
+from gwainet.images import ERROR_SCALE, Uint8, downscale, error_picture, grid, upscale
 
 PAPER_SIZES = [(168, 144), (256, 256), (48, 40), (8, 8)]
 
@@ -97,3 +97,13 @@ def test_a_short_row_leaves_white():
     assert sheet.shape == (19, 19, 3)
     assert (sheet[10:18, 1:9] == 0).all()
     assert (sheet[10:18, 10:18] == 255).all()
+
+
+def test_an_error_of_one_level_is_seen_and_large_ones_are_white():
+    truth = np.full((2, 3, 3), 100, np.uint8)
+    answer = truth.copy()
+    answer[0, 1] = (103, 97, 100)  # 3, 3 and 0 off: 2 in the mean
+    answer[1, 2] = 255
+    wanted = np.zeros((2, 3), np.uint8)
+    wanted[0, 1], wanted[1, 2] = 2 * ERROR_SCALE, 255
+    assert (error_picture(answer, truth) == wanted[..., None]).all()

@@ -15,10 +15,10 @@ import pandas as pd
 
 from gwainet.dataset import Split
 from gwainet.evaluation.report import BenchmarkReport, Estimate, groups_of
-from gwainet.evaluation.show import COLUMNS, DECIMALS, ERROR_SCALE, error_picture
+from gwainet.evaluation.show import COLUMNS, DECIMALS
 from gwainet.evaluation.slices import SLICES, SMALLEST_GROUP
 from gwainet.evaluation.systems import MAIN, Guide
-from gwainet.images import Uint8
+from gwainet.images import ERROR_SCALE, Uint8, error_picture
 from gwainet.report import data_uri, histogram, render
 
 FACES = 10  # of each kind: best, median, worst

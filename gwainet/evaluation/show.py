@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 from PIL import Image
 from rich.table import Table
 from rich.text import Text
@@ -20,7 +19,6 @@ COLUMNS = {
     "lr_psnr": "LR-PSNR",
     IDENTITY_METRIC: "face",
 }
-ERROR_SCALE = 4  # so that errors of a few grey levels are seen
 DECIMALS = {"ssim": 4, IDENTITY_METRIC: 3}  # 2 of what is in dB
 
 
@@ -44,16 +42,6 @@ def face_grid(pictures: Mapping[int, Mapping[str, Uint8]]) -> Image.Image:
         shown["lr"] = shown["lr"].repeat(SCALE, axis=0).repeat(SCALE, axis=1)
         rows.append([shown[name] for name in columns])
     return grid(rows, list(columns.values()))
-
-
-def error_picture(sr: Uint8, gt: Uint8) -> Uint8:
-    """How far an answer is from the truth: the channels' mean absolute difference, `ERROR_SCALE` times, in grey.
-
-    Shapes: (H, W, 3), (H, W, 3) -> (H, W, 3).
-    """
-    error = np.abs(sr.astype(np.int32) - gt).mean(axis=2)
-    grey = np.clip(np.rint(error * ERROR_SCALE), 0, 255).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=2)
 
 
 def results_table(report: BenchmarkReport, split: str, clocks: Mapping[str, Clock]) -> Table:

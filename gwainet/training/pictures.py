@@ -13,7 +13,6 @@ from gwainet.dataset import Faces, Rows
 from gwainet.params import SCALE
 
 SAMPLE_FACES = 6  # rows of a sheet
-ERROR_GAIN = 4  # |SR - GT| is shown so many times as bright
 FLOW_SHARE = 12  # full colour from a flow of width / 12 on: fixed, so that the pictures of a series can be compared
 
 # The colour wheel of Baker et al. (A Database and Evaluation Methodology for Optical Flow, IJCV 2011): how much of the
@@ -53,16 +52,10 @@ def sheet(
     if sr is not None:
         columns["SR"] = sr
     name = list(columns)[-1]
-    columns |= {"GT": gt, f"|{name} - GT| x{ERROR_GAIN}": error(columns[name], gt)}
+    columns |= {"GT": gt, f"|{name} - GT| x{images.ERROR_SCALE}": images.error_picture(columns[name], gt)}
     lines = [[column[i] for column in columns.values()] for i in range(len(rows))]
     made = images.grid(lines, list(columns))
     return made if omega is None else _with_legend(made, reach)
-
-
-def error(made: images.Uint8, gt: images.Uint8) -> images.Uint8:
-    """|made - gt|, `ERROR_GAIN` times as bright, clipped. Shapes: (..., 3), (..., 3) -> (..., 3)."""
-    shown: images.Uint8 = np.minimum(np.abs(made.astype(np.int32) - gt) * ERROR_GAIN, 255).astype(np.uint8)
-    return shown
 
 
 def flow_in_pixels(omega: Tensor) -> Floats:

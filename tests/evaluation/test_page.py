@@ -24,7 +24,6 @@ from gwainet.evaluation.page import (
     verdict,
 )
 from gwainet.evaluation.report import BenchmarkReport, Estimate, ModelReport, make_report
-from gwainet.evaluation.show import ERROR_SCALE, error_picture
 from gwainet.evaluation.slices import SMALLEST_GROUP
 from gwainet.evaluation.systems import MODELS, SYSTEMS
 from gwainet.params import Params, check_params
@@ -158,16 +157,6 @@ def test_bins_hold_every_gain_and_0_parts_those_that_lose(values):
     assert edges[0] <= min(values) <= max(values) <= edges[-1]
     assert np.histogram(values, edges)[0].sum() == len(values)
     assert 0 in edges or edges[0] > 0 or edges[-1] < 0
-
-
-def test_an_error_of_one_level_is_seen_and_large_ones_are_white():
-    truth = np.full((2, 3, 3), 100, np.uint8)
-    answer = truth.copy()
-    answer[0, 1] = (103, 97, 100)  # 3, 3 and 0 off: 2 in the mean
-    answer[1, 2] = 255
-    wanted = np.zeros((2, 3), np.uint8)
-    wanted[0, 1], wanted[1, 2] = 2 * ERROR_SCALE, 255
-    assert (error_picture(answer, truth) == wanted[..., None]).all()
 
 
 # ---------------------------------------------------------------- the page
