@@ -9,6 +9,7 @@ from gwainet.__main__ import Overrides, ParamsFile, Profile, user_errors
 from gwainet.params import load_params
 from gwainet.progress import say
 from pipeline import client_commands
+from pipeline.client_commands import ClusterFile
 from pipeline.cluster import CLUSTER_FILE, load_cluster
 
 app = typer.Typer(
@@ -18,8 +19,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
-
-ClusterFile = Annotated[Path, typer.Option("--cluster", help="The file of the cluster's settings.", show_default=True)]
 
 
 @app.command("compile", help="Write the pipeline of a profile as Kubeflow reads it (IR YAML).")

@@ -17,6 +17,7 @@ from gwainet.params import load_params
 from gwainet.progress import say
 from gwainet.tracking.execution import code_version, kubeflow_key
 from pipeline import PIPELINE_NAME
+from pipeline.cluster import CLUSTER_FILE
 from pipeline.cron import check_cron
 from pipeline.login import Login, find_login
 
@@ -52,7 +53,7 @@ CaCert = Annotated[
     Path | None,
     typer.Option(help="Certificate of the authority to trust, in PEM.", rich_help_panel=_CONNECTION),
 ]
-Cluster = Annotated[Path, typer.Option(help="The cluster's settings.")]
+ClusterFile = Annotated[Path, typer.Option("--cluster", help="The file of the cluster's settings.", show_default=True)]
 PackageFile = Annotated[
     Path | None,
     typer.Option(
@@ -86,7 +87,7 @@ def submit(
     params: ParamsFile = Path("params.yaml"),
     profile: Profile = None,
     overrides: Overrides = None,
-    cluster: Cluster = Path("cluster.yaml"),
+    cluster: ClusterFile = CLUSTER_FILE,
     package: PackageFile = None,
     experiment: Experiment = None,
     run_name: Annotated[str | None, typer.Option(help="Default: pipeline, profile and time.")] = None,
@@ -152,7 +153,7 @@ def schedule(
     params: ParamsFile = Path("params.yaml"),
     profile: Profile = None,
     overrides: Overrides = None,
-    cluster: Cluster = Path("cluster.yaml"),
+    cluster: ClusterFile = CLUSTER_FILE,
     package: PackageFile = None,
     experiment: Experiment = None,
     endpoint: Endpoint = None,
@@ -190,7 +191,7 @@ def diff(
     params: ParamsFile = Path("params.yaml"),
     profile: Profile = None,
     overrides: Overrides = None,
-    cluster: Cluster = Path("cluster.yaml"),
+    cluster: ClusterFile = CLUSTER_FILE,
     package: PackageFile = None,
     endpoint: Endpoint = None,
     namespace: Namespace = None,

@@ -13,7 +13,7 @@ from kfp import local
 from gwainet.errors import PipelineError
 
 LABEL = "gwainet.pipeline-key"
-PASSED_ON = ("GWAINET_", "MLFLOW_", "AWS_")  # variables of the caller, as a cluster's secrets would set them
+VARIABLES = ("GWAINET_", "MLFLOW_", "AWS_")  # variables of the caller, as a cluster's secrets would set them
 
 
 @contextmanager
@@ -42,7 +42,7 @@ def docker_runner(image: str, root: Path, runs: Path, key: str) -> Iterator[loca
     runner = local.DockerRunner(
         user=f"{os.getuid()}:{os.getgid()}",
         mounts=[Mount(target=str(root), source=str(root), type="bind")],
-        environment={name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)},
+        environment={name: value for name, value in os.environ.items() if name.startswith(VARIABLES)},
         network_mode="host",
         labels={LABEL: key},
     )

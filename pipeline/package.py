@@ -72,8 +72,9 @@ class Package:
     def params(self) -> Params | None:
         """The params that its tasks get, put together; None if this version of the project does not know them."""
         sections: dict[str, object] = {}
-        for _, text in _json_parameters(self.spec):
-            sections |= json.loads(text)
+        for path, text in _json_parameters(self.spec):
+            if "params" in path:  # a TrainJob is JSON too
+                sections |= json.loads(text)
         try:
             return check_params(sections)
         except ParamsError:

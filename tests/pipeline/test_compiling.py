@@ -20,6 +20,7 @@ from gwainet.stages import STAGES
 from pipeline import PIPELINE_NAME
 from pipeline.cluster import ClusterSettings, load_cluster
 from pipeline.compiling import compile_pipeline
+from pipeline.package import read_package
 from pipeline.trainjob import manifest
 
 PROJECT = Path(__file__).parents[2]
@@ -150,6 +151,14 @@ def trains(task: str) -> bool:
 
 def on_gpu(task: str) -> bool:
     return trains(task) or task == "benchmark"
+
+
+def test_a_package_gives_its_params_back_though_it_holds_a_trainjob_too(tmp_path):
+    params = profile("pairs")
+    compile_pipeline(params, with_stage("train_psnr", nodes=2), tmp_path / "pipeline.yaml")
+    found = read_package(tmp_path / "pipeline.yaml").params()
+    assert found is not None
+    assert found.digest() == params.digest()
 
 
 def test_photos_from_a_bucket_that_params_name_need_no_volume(tmp_path):
