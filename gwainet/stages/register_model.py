@@ -138,7 +138,9 @@ def describe(benchmark: BenchmarkReport, variant: str, name: str) -> str:
             estimates = _system(benchmark, system).splits[split]
             cells = " | ".join(_cell(estimates[metric]) for metric in benchmark.metrics)
             lines.append(f"| {titles[system]} | {cells} |")
-    lines += ["", *(f"- {metric}: {text}" for metric, text in benchmark.conventions.items())]
+    # slices are on the benchmark's page, not here
+    told = {name: text for name, text in benchmark.conventions.items() if not name.startswith("slices")}
+    lines += ["", *(f"- {name}: {text}" for name, text in told.items())]
     return "\n".join(lines)
 
 

@@ -115,6 +115,8 @@ def test_the_chosen_variant_is_registered_with_its_benchmark(world: World, clien
     assert version.tags["gwainet.metric_code_digest"] == report.metric_code_digest == metric_code_digest()
     assert f"| {own.title} | {own.splits['test']['psnr'].mean:.3f} [" in version.description
     assert ("guide" in version.description.split("```")[1]) == (variant == "gwainet")
+    assert "- psnr: dB" in version.description
+    assert "slices" not in version.description
     logged = {file.path for file in client.list_artifacts(version.run_id, "benchmark")}
     assert logged == {f"benchmark/{name}" for name in registry.REPORT}
     assert client.get_run(version.run_id).data.tags["gwainet.model"] == written["uri"]
