@@ -281,7 +281,8 @@ def _maker(reader: Run, digest: str, recorded: str | None, runs: _Runs) -> Input
     if others:
         # at best the last that had begun before; a repetition later wrote the same bytes
         best = max(others, key=lambda run: (run.info.start_time <= reader.info.start_time, run.info.start_time))
-        return Input(digest, best.info.run_id, f"{lost}; this one wrote the same" if lost else "")
+        when = "" if best.info.start_time <= reader.info.start_time else ", later"
+        return Input(digest, best.info.run_id, "; ".join(filter(None, (lost, f"this one wrote the same{when}"))))
     if found is not None:
         return Input(digest, found.info.run_id, lost, gap=True)
     return Input(digest, None, lost or "no run wrote it", gap=True)

@@ -105,8 +105,18 @@ def test_another_run_that_wrote_the_same_bytes_stands_in_for_a_deleted_one(
     read = walk.steps[registered.run_id].inputs["passed"]
     assert (read.run_id, read.note) == (
         again.run_id,
-        f"the run {checked} wrote it, which was deleted; this one wrote the same",
+        f"the run {checked} wrote it, which was deleted; this one wrote the same, later",
     )
+
+
+def test_a_run_that_wrote_the_same_only_later_is_said_to_have(root: Path, client: MlflowClient, registered: Registered):
+    checked = run_of(client, "check_faces")
+    client.delete_tag(checked, "gwainet.output.passed.json")
+    with stage(root, "check_faces", None, inputs={"faces": root / "faces"}, out=root / "checked") as again:
+        pass
+    read = lineage(root, registered.uri).steps[registered.run_id].inputs["passed"]
+    assert read.run_id == again.run_id
+    assert read.note == f"the run {checked} wrote it, which says so no longer; this one wrote the same, later"
 
 
 def test_a_run_that_is_gone_for_good_is_a_gap(root: Path, client: MlflowClient, registered: Registered):
