@@ -351,7 +351,9 @@ def super_resolve(
     guide: Annotated[
         Path | None,
         typer.Argument(
-            help="Photo of the same person, 8h x 8w pixels; none for BAnet's weights.", exists=True, dir_okay=False
+            help="Photo of the same person, 8h x 8w pixels; none for BAnet's weights, and for those trained without.",
+            exists=True,
+            dir_okay=False,
         ),
     ] = None,
     downscale: Annotated[

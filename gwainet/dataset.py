@@ -108,6 +108,13 @@ class Faces:
         shift = 1 + (random.random(len(rows)) * (size - 1)).astype(np.int64)
         return first + (rows - first + shift) % size
 
+    def draw_others(self, rows: Rows, start: int, end: int, random: np.random.Generator) -> Rows:
+        """For each row: uniformly any photo of another person among rows [start, end), in which each row lies."""
+        others = (end - start) - self.identity_size[rows]
+        place = start + (random.random(len(rows)) * others).astype(np.int64)
+        # without the person's own rows, which are one run
+        return np.where(place >= self.first_row[rows], place + self.identity_size[rows], place).astype(np.int64)
+
     def batch(
         self,
         rows: Rows,
@@ -115,6 +122,7 @@ class Faces:
         device: torch.device,
         flip: npt.NDArray[np.bool_] | None = None,
         flip_guide: npt.NDArray[np.bool_] | None = None,
+        drop_guide: npt.NDArray[np.bool_] | None = None,
     ) -> Batch:
         """Read, upscale, scale and centre (Sec. 4.2, preprocessing).
 
@@ -124,16 +132,19 @@ class Faces:
             device: where the tensors go.
             flip: which targets to mirror, with their low-resolution images (D10).
             flip_guide: which guides to mirror.
+            drop_guide: which guides to take away: 0, the mean colour, everywhere.
         """
         target, low, guide = self.hr[rows], self.lr[rows], self.hr[guide_rows]
         if flip is not None:
             target[flip], low[flip] = target[flip, :, ::-1], low[flip, :, ::-1]
         if flip_guide is not None:
             guide[flip_guide] = guide[flip_guide, :, ::-1]
-        i_gt, guide_tensor = to_tensor(target, device), to_tensor(guide, device)
+        i_gt, i_gi = to_tensor(target, device), to_tensor(guide, device) - column(self.means.hr, device)
+        if drop_guide is not None:
+            i_gi = i_gi * torch.from_numpy(~drop_guide).to(i_gi).view(-1, 1, 1, 1)
         return Batch(
             **network_inputs(low, self.means, device),
-            i_gi=guide_tensor - column(self.means.hr, device),
+            i_gi=i_gi,
             i_gt=i_gt * 2 - 1,
         )
 

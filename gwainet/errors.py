@@ -8,6 +8,7 @@
       DataError       prepared faces are missing, damaged or do not fit the params
       ContractError   the data contract does not hold
       CheckpointError weights or a checkpoint do not fit the networks
+      TrainingError   a training went wrong: numbers that are not finite, a critic that exploded, too little memory
       StorageError    an S3 bucket refused something, does not answer or does not hold what it should
       TrackingError   the tracking server refused or lost something
       ExtraError      an optional part of the installation is missing
@@ -42,6 +43,10 @@ class ContractError(GwainetError):
 
 class CheckpointError(GwainetError):
     """Weights or a checkpoint do not fit the networks."""
+
+
+class TrainingError(GwainetError):
+    """A training went wrong: numbers that are not finite, a critic that exploded, too little memory."""
 
 
 class StorageError(GwainetError):

@@ -65,12 +65,24 @@ def gradient_penalty(gradient_at: Gradient, i_sr: Tensor, i_gt: Tensor, epsilon:
         i_gt: ground truth.
         epsilon: of each sample.
     """
-    with torch.autocast(i_gt.device.type, enabled=False):
-        # promoted, not cast: a float64 test stays float64
-        real, fake = (image.detach().to(torch.promote_types(image.dtype, torch.float32)) for image in (i_gt, i_sr))
-        gradient = gradient_at(epsilon * real + (1 - epsilon) * fake)
-        norm = (gradient.square().sum(dim=(1, 2, 3)) + 1e-12).sqrt()  # 1e-12: the root's gradient at 0 is infinite
-        return (norm - 1).square().mean()
+    real, fake = _at_least_float32(i_gt), _at_least_float32(i_sr)
+    squared = _squared_norm(gradient_at, epsilon * real + (1 - epsilon) * fake)
+    norm = (squared + 1e-12).sqrt()  # 1e-12: the root's gradient at 0 is infinite
+    return (norm - 1).square().mean()
+
+
+def _at_least_float32(image: Tensor) -> Tensor:
+    """Promoted, not cast: a float64 test stays float64."""
+    return image.detach().to(torch.promote_types(image.dtype, torch.float32))
+
+
+def _squared_norm(gradient_at: Gradient, image: Tensor) -> Tensor:
+    """Squared norm of the critic's gradient over each whole image, whatever autocast says (L7).
+
+    Shapes: (B, 3, H, W) -> (B,).
+    """
+    with torch.autocast(image.device.type, enabled=False):
+        return gradient_at(image).square().sum(dim=(1, 2, 3))
 
 
 def critic_loss(fake: Tensor, real: Tensor, penalty: Tensor, lambda_gp: float) -> Tensor:
@@ -79,6 +91,32 @@ def critic_loss(fake: Tensor, real: Tensor, penalty: Tensor, lambda_gp: float) -
     Shapes: D(I_SR) (B,), D(I_GT) (B,), scalar -> scalar.
     """
     return fake.mean() - real.mean() + lambda_gp * penalty
+
+
+def r1_penalty(gradient_at: Gradient, i_gt: Tensor) -> Tensor:
+    """R1: half the squared gradient of D at real images, mean over the batch (Mescheder et al., ICML 2018, Eq. 9).
+
+    Not the paper's. The norm is over the whole image; float32 always, as in `gradient_penalty`.
+
+    Shapes: (B, 3, H, W) -> scalar.
+    """
+    return _squared_norm(gradient_at, _at_least_float32(i_gt)).mean() / 2
+
+
+def logistic_critic_loss(fake: Tensor, real: Tensor, penalty: Tensor, lambda_r1: float) -> Tensor:
+    """-log sigmoid(L_real) - log(1 - sigmoid(L_fake)) + lambda_r1 R1 (Goodfellow et al., 2014). Not the paper's.
+
+    Shapes: D(I_SR) (B,), D(I_GT) (B,), scalar -> scalar.
+    """
+    return F.softplus(fake).mean() + F.softplus(-real).mean() + lambda_r1 * penalty
+
+
+def logistic_adversarial_loss(fake: Tensor) -> Tensor:
+    """-log sigmoid(L_fake), the generator's loss that does not saturate (Goodfellow et al., 2014). Not the paper's.
+
+    Shapes: D(I_SR) (B,) -> scalar.
+    """
+    return F.softplus(-fake).mean()
 
 
 def total_loss(content: Tensor, adversarial: Tensor, identity: Tensor, lambda_adv: float, lambda_id: float) -> Tensor:

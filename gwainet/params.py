@@ -181,6 +181,11 @@ class Networks(Section):
         description="start SRnet without the guide: the fusions' weights of GFEnet's features are 0, so that GFEnet is "
         "not silenced before SRnet has learned anything; not the paper's, helps short trainings (N7)",
     )
+    image_skip: bool = Field(
+        False,
+        description="SRnet's output is added to the bicubic I_LRU, and its last convolution starts at zero, so that an "
+        "untrained network is bicubic; not the paper's, helps short trainings (N5)",
+    )
     critic_width: Positive = Field(64, description="feature maps of Cnet's first convolution; doubled at each of 4")
     inet_width: Positive = Field(64, description="feature maps of Inet's first group")
     inet_features: Positive = Field(4096, description="length of Inet's embedding and of its hidden layers")
@@ -196,12 +201,47 @@ class Training(Section):
     epsilon: PositiveFloat = Field(1e-8, description="of Adam (Sec. 4.2)")
     validate_every: Positive = Field(1000, description="steps between validations")
     validation_faces: int = Field(512, ge=2, description="at most so many validation faces are used while training")
+    warm_up_steps: NotNegative = Field(
+        0, description="steps in which the learning rate rises in equal parts to its value; not the paper's"
+    )
+    decay: Literal["none", "cosine"] = Field(
+        "none", description="cosine: the learning rate falls to 0 by half a cosine over all steps; not the paper's"
+    )
 
 
 class GuidedTraining(Training):
     """Training on targets with guides."""
 
     horizontal_flip: bool = Field(False, description="flip target and guide independently, half of the time (D10)")
+
+
+class GeneratorTraining(GuidedTraining):
+    """Training of Wnet and Gnet together."""
+
+    ema_decay: Fraction = Field(
+        0.0,
+        description="above 0: validate and keep an exponential moving average of the generator's weights, of which a "
+        "step leaves this share (0.999 averages about 1,000 steps); not the paper's",
+    )
+    guide_dropout: Fraction = Field(
+        0.0,
+        description="share of the training targets whose guide is taken away (all of it the mean colour): such a model "
+        "answers without a guide too; not the paper's",
+    )
+    other_guides: Fraction = Field(
+        0.0,
+        description="share of the training targets that get a photo of another person as their guide, so that the "
+        "model learns to distrust a wrong one; not the paper's",
+    )
+
+    @model_validator(mode="after")
+    def _some_guides_are_right(self) -> Self:
+        if self.guide_dropout + self.other_guides > 1:
+            raise ValueError(
+                f"guide_dropout {self.guide_dropout} and other_guides {self.other_guides} are shares of the same "
+                "targets: together at most 1"
+            )
+        return self
 
 
 class SteadyTraining(Training):
@@ -224,7 +264,7 @@ class PretrainWnet(SteadyTraining, GuidedTraining):
     batch_size: Positive = 4
 
 
-class TrainPsnr(SteadyTraining, GuidedTraining):
+class TrainPsnr(SteadyTraining, GeneratorTraining):
     """Wnet and Gnet with L_content alone until the validation PSNR reaches its peak (Sec. 4.2: batch 16 or 48)."""
 
     epochs: NotNegativeFloat = Field(20.0, description="the most passes over the training split")
@@ -245,7 +285,7 @@ class SchedulePart(Section):
     learning_rate: PositiveFloat
 
 
-class TrainAdversarial(GuidedTraining):
+class TrainAdversarial(GeneratorTraining):
     """Eqs. 8 and 9 in turn (Sec. 4.2); each part of `schedule` has its learning rate."""
 
     schedule: tuple[SchedulePart, ...] = Field(
@@ -260,6 +300,15 @@ class TrainAdversarial(GuidedTraining):
     lambda_adv: NotNegativeFloat = 1e-3
     lambda_id: NotNegativeFloat = Field(0.05, description="of GWAInet; the variants gwanet and banet have 0")
     lambda_gp: NotNegativeFloat = 10.0
+    objective: Literal["wgan_gp", "r1"] = Field(
+        "wgan_gp",
+        description="wgan_gp: Eq. 8. r1: the logistic loss with a penalty on the critic's gradient at real images "
+        "(Mescheder et al., ICML 2018), for which one critic update is enough; not the paper's",
+    )
+    lambda_r1: NotNegativeFloat = Field(10.0, description="weight of half the squared gradient; of r1 alone")
+    critic_limit: PositiveFloat = Field(
+        1e6, description="a critic's loss of this size has exploded: training stops, before it is infinite"
+    )
 
 
 class Benchmark(Section):

@@ -29,7 +29,8 @@ def super_resolve_files(
 
     Args:
         low: low-resolution face, h x w pixels, any h and w; with `shrink` a photo of 8h x 8w pixels.
-        guide: another photo of the same person, 8h x 8w pixels; None for weights that take none.
+        guide: another photo of the same person, 8h x 8w pixels; None for weights that take none, or need none
+            (`guide_dropout`).
         weights: weights file of kind `generator`.
         out: picture to write; its suffix says in which format.
         warped_out: likewise, for the warped guide.
@@ -48,7 +49,10 @@ def super_resolve_files(
     folded = runtime.fold == "on" or (runtime.fold == "auto" and i_lr.shape[0] * i_lr.shape[1] >= ONCE)
     generator = load_generator(weights, choose_device(runtime), folded)
     i_gi = None
-    if generator.guided:
+    if generator.guided and guide is None and generator.guide_optional:
+        if warped_out is not None:
+            raise SourceError("without a guide there is no warped one: give a guide, or leave the warped guide out")
+    elif generator.guided:
         i_gi = _read_guide(guide, weights, i_lr)[None]
     elif guide is not None or warped_out is not None:
         raise SourceError(f"{weights} takes no guide: leave the guide and the warped guide out")

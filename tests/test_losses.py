@@ -98,3 +98,19 @@ def test_pair_loss_is_the_cross_entropy_of_equation_5():
     y = torch.sigmoid(logit)
     expected = -(same * y.log() + (1 - same) * (1 - y).log()).mean()
     assert losses.pair_loss(logit, same).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_a_linear_critic_of_slope_s_has_r1_of_half_s_squared():
+    slope = torch.full((3, 5, 4), 0.3, dtype=torch.float64)
+    gradient_at = partial(losses.image_gradient, lambda x: (x * slope).sum(dim=(1, 2, 3)))
+    i_gt = torch.rand(2, 3, 5, 4, dtype=torch.float64)
+    assert losses.r1_penalty(gradient_at, i_gt).item() == pytest.approx(0.5 * 60 * 0.09)
+
+
+def test_logistic_losses_are_minus_the_log_of_being_right():
+    fake, real = torch.tensor([-1.0, 2.0]), torch.tensor([0.5, -3.0])
+    right = -(1 - fake.sigmoid()).log().mean() - real.sigmoid().log().mean()
+    penalty = torch.tensor(0.25)
+    assert losses.logistic_critic_loss(fake, real, penalty, 4.0).item() == pytest.approx(right.item() + 1.0)
+    assert losses.logistic_adversarial_loss(fake).item() == pytest.approx(-fake.sigmoid().log().mean().item())
+    assert losses.logistic_critic_loss(torch.tensor([1e4]), torch.tensor([-1e4]), penalty, 0.0).item() == 2e4

@@ -145,3 +145,16 @@ def test_what_does_not_fit_is_said_in_one_message_and_nothing_is_written(
     assert re.search(message, plain(done.stderr))
     assert "Traceback" not in done.output
     assert sorted(folder.iterdir()) == before
+
+
+def test_weights_whose_guide_may_be_left_out_answer_without_it(folder: Path, call: Call) -> None:
+    metadata = Metadata("generator", NETWORKS, MEANS, HEIGHT, WIDTH, guide_optional=True)
+    generator = build_generator(NETWORKS, MEANS, True, seed=0, guide_optional=True)
+    save_weights(folder / "optional.safetensors", generator, metadata)
+    files = ["--weights", "optional.safetensors", "--out", "sr.png"]
+    assert call("low.png", *files).exit_code == 0
+    assert near(folder / "sr.png", generator.eval().super_resolve(read(folder / "low.png")[None]).sr[0])
+    refused = call("low.png", *files, "--warped-out", "warped.png")
+    assert refused.exit_code == 1
+    assert "without a guide there is no warped one" in plain(refused.stderr)
+    assert not (folder / "warped.png").exists()

@@ -14,7 +14,7 @@ import pandas as pd
 import gwainet
 from gwainet.dataset import Faces, Rows, Split
 from gwainet.evaluation.appearance import appearance
-from gwainet.evaluation.systems import SUFFIXES, SYSTEMS, Guide, System
+from gwainet.evaluation.systems import NO_GUIDE, SUFFIXES, SYSTEMS, Guide, System
 from gwainet.files import code_digest
 from gwainet.identity import IDENTITY_METRIC, Similarities, similarities
 from gwainet.images import Uint8, upscale
@@ -186,6 +186,8 @@ def answer(
             made[f"{name}{SUFFIXES[kind]}"] = sr
             if name == "psnr_phase" and warped is not None:
                 made[f"warped_guide{SUFFIXES[kind]}"] = warped
+        if f"{name}{NO_GUIDE}" in wanted:
+            made[f"{name}{NO_GUIDE}"] = generator.super_resolve(low).sr
     return {system.name: made[system.name] for system in systems}
 
 

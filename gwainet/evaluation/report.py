@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gwainet.dataset import Split
 from gwainet.evaluation.measure import metric_code_digest
 from gwainet.evaluation.slices import SLICES, SMALLEST_GROUP
-from gwainet.evaluation.systems import COMPARISONS, HEADLINE, HEADLINE_METRICS, MODELS, SYSTEMS, Guide
+from gwainet.evaluation.systems import COMPARISONS, HEADLINE, HEADLINE_METRICS, MODELS, Guide, systems_of
 from gwainet.identity import IDENTITY_CONVENTION, IDENTITY_METRIC
 from gwainet.metrics import CONVENTIONS, METRICS, Interval, bootstrap_interval, paired_difference
 from gwainet.params import Benchmark, Params
@@ -163,6 +163,8 @@ def make_report(
             for split, parts in of.items()
         }
 
+    measured = set(table["system"])
+    systems = [system for system in systems_of(MODELS) if system.name in measured]
     return BenchmarkReport(
         profile=params.profile,
         data_digest=data_digest,
@@ -189,7 +191,7 @@ def make_report(
                 guide=system.guide,
                 splits=means(system.name),
             )
-            for system in SYSTEMS
+            for system in systems
         ],
         comparisons=[ComparisonReport(a=a, b=b, splits=differences(a, b)) for a, b in COMPARISONS],
         slices=[entry for split, parts in of.items() for entry in _slices(split, parts, samples, seed)],

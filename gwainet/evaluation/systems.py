@@ -2,9 +2,10 @@
 
 A system is what answers: a plain method, or a model with a kind of guide. The suffix of its name says which guide:
 none for another photo of the same person, `-r` for a photo of another person (GWAnet-R), `-target` for the target
-itself (an upper bound on what a guide can give).
+itself (an upper bound on what a guide can give), `-none` for no guide, of models that can do without.
 """
 
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Literal
 
@@ -74,6 +75,20 @@ SYSTEMS: tuple[System, ...] = (
     *_each_guide("gwanet", "GWAnet", "gwanet"),
     *_each_guide("gwainet", "GWAInet", "gwainet"),
 )
+
+NO_GUIDE = "-none"
+
+
+def systems_of(optional: Container[str]) -> tuple[System, ...]:
+    """`SYSTEMS`, and a row without a guide for each model of `optional`, whose guide may be left out."""
+    chosen: list[System] = []
+    for system in SYSTEMS:
+        chosen.append(system)
+        if system.model in optional and system.name == f"{system.model}-target":
+            title = system.title.removesuffix(" (target)")
+            chosen.append(System(f"{system.model}{NO_GUIDE}", f"{title} (no guide)", system.model, "none"))
+    return tuple(chosen)
+
 
 MAIN = "gwainet"  # whose faces, gains and slices the page shows: the paper's full model
 

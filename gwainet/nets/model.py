@@ -25,7 +25,7 @@ from gwainet.nets.gnet import Gnet
 from gwainet.nets.inet import Inet
 from gwainet.nets.wnet import Wnet, warp
 from gwainet.params import SCALE, Networks
-from gwainet.tensors import Means, guide_input, network_inputs, to_uint8
+from gwainet.tensors import Means, column, guide_input, network_inputs, to_uint8
 
 FORMAT = "1"
 
@@ -58,11 +58,12 @@ class Generator(nn.Module):
         networks: sizes.
         means: of the data set it is trained on.
         guided: whether it takes a guide.
+        guide_optional: whether it was trained to answer without its guide, too (`guide_dropout`).
     """
 
-    def __init__(self, networks: Networks, means: Means, guided: bool = True) -> None:
+    def __init__(self, networks: Networks, means: Means, guided: bool = True, guide_optional: bool = False) -> None:
         super().__init__()
-        self.networks, self.means, self.guided = networks, means, guided
+        self.networks, self.means, self.guided, self.guide_optional = networks, means, guided, guide_optional
         self.wnet = Wnet(networks.width, networks.warp_blocks) if guided else None
         self.gnet = Gnet(networks.width, networks.blocks_per_group, guided)
 
@@ -70,14 +71,30 @@ class Generator(nn.Module):
         """Super-resolve a batch (Fig. 2).
 
         Shapes: (B, 3, h, w), (B, 3, 8h, 8w), (B, 3, 8h, 8w) -> `Generated`.
+
+        Raises:
+            ValueError: an input that it needs is missing.
         """
+        if i_lru is None and (self.wnet is not None or self.networks.image_skip):
+            raise ValueError("a generator with a guide or with `image_skip` needs i_lru")
         if self.wnet is None:
-            return Generated(self.gnet(i_lr), None, None)
-        if i_lru is None or i_gi is None:
-            raise ValueError("a guided generator needs i_lru and i_gi")
+            return self._generated(self.gnet(i_lr), i_lru)
+        assert i_lru is not None
+        if i_gi is None:
+            if not self.guide_optional:
+                raise ValueError("a guided generator needs i_gi, unless it was trained with `guide_dropout`")
+            i_gi = torch.zeros_like(i_lru)  # the mean colour, as `Faces.batch` takes a guide away
         omega = self.wnet(i_lru, i_gi)
         i_gw = warp(i_gi, omega, self.networks.sampler)
-        return Generated(self.gnet(i_lr, i_gw), i_gw, omega)
+        return self._generated(self.gnet(i_lr, i_gw), i_lru, i_gw, omega)
+
+    def _generated(
+        self, i_sr: Tensor, i_lru: Tensor | None, i_gw: Tensor | None = None, omega: Tensor | None = None
+    ) -> Generated:
+        """What SRnet made; with `image_skip`, on top of I_LRU in [-1, 1] (N5)."""
+        if self.networks.image_skip and i_lru is not None:
+            i_sr = i_sr + (i_lru + column(self.means.lr, i_lru.device)) * 2 - 1
+        return Generated(i_sr, i_gw, omega)
 
     @torch.inference_mode()
     def super_resolve(self, low: Uint8, guide: Uint8 | None = None) -> SuperResolved:
@@ -88,18 +105,16 @@ class Generator(nn.Module):
         Raises:
             ValueError: shapes or dtypes do not fit, or a guided generator has no guide.
         """
-        check_pictures(low, guide, self.guided)
+        check_pictures(low, guide, self.guided, self.guide_optional)
         device = next(self.parameters()).device
         inputs = network_inputs(low, self.means, device)
-        if not self.guided:
-            return SuperResolved(to_uint8(self(inputs["i_lr"]).i_sr), None)
-        assert guide is not None
+        if not self.guided or guide is None:
+            return SuperResolved(to_uint8(self(**inputs).i_sr), None)
         made = self(**inputs, i_gi=guide_input(guide, self.means, device))
-        mean = torch.tensor(self.means.hr, device=device).view(1, 3, 1, 1)
-        return SuperResolved(to_uint8(made.i_sr), to_uint8((made.i_gw + mean) * 2 - 1))
+        return SuperResolved(to_uint8(made.i_sr), to_uint8((made.i_gw + column(self.means.hr, device)) * 2 - 1))
 
 
-def check_pictures(low: Uint8, guide: Uint8 | None, guided: bool) -> None:
+def check_pictures(low: Uint8, guide: Uint8 | None, guided: bool, guide_optional: bool = False) -> None:
     """Refuse pictures that the generator cannot take.
 
     Raises:
@@ -107,7 +122,7 @@ def check_pictures(low: Uint8, guide: Uint8 | None, guided: bool) -> None:
     """
     if low.ndim != 4 or low.shape[3] != 3 or low.dtype.name != "uint8":
         raise ValueError(f"low-resolution pictures must be (B, h, w, 3) uint8, not {low.shape} {low.dtype}")
-    if not guided:
+    if not guided or (guide is None and guide_optional):
         return
     if guide is None:
         raise ValueError("this model needs a guide: another photo of the same person")
@@ -116,13 +131,17 @@ def check_pictures(low: Uint8, guide: Uint8 | None, guided: bool) -> None:
         raise ValueError(f"guides must be {wanted} uint8 for these inputs, not {guide.shape} {guide.dtype}")
 
 
-def build_generator(networks: Networks, means: Means, guided: bool, seed: int) -> Generator:
+def build_generator(
+    networks: Networks, means: Means, guided: bool, seed: int, guide_optional: bool = False
+) -> Generator:
     """A generator with fresh weights (N7), the same for the same seed."""
-    generator = Generator(networks, means, guided)
+    generator = Generator(networks, means, guided, guide_optional and guided)
     _initialise_warper(generator, networks, seed)
     if networks.zero_fusion:
         for fusion in generator.gnet.srnet.fusions:
             nn.init.zeros_(fusion.get_parameter("weight")[:, networks.width :])  # the guide's half (N4)
+    if networks.image_skip:
+        nn.init.zeros_(generator.gnet.srnet.conv_out.weight)  # start from bicubic
     return generator
 
 
@@ -172,6 +191,7 @@ class Metadata:
         height: of the training images, pixels (fixes the size of Inet's and Cnet's linear layers).
         width: of the training images, pixels.
         guided: whether the generator takes a guide.
+        guide_optional: whether it was trained to answer without its guide, too.
     """
 
     kind: str
@@ -180,10 +200,13 @@ class Metadata:
     height: int
     width: int
     guided: bool = True
+    guide_optional: bool = False
 
     def to_strings(self) -> dict[str, str]:
         """As safetensors metadata."""
+        optional = {"guide_optional": "true"} if self.guide_optional else {}  # else files are those of before
         return {
+            **optional,
             "format": FORMAT,
             "kind": self.kind,
             "networks": json.dumps(self.networks.model_dump(), sort_keys=True),
@@ -210,6 +233,7 @@ class Metadata:
             height=int(values["height"]),
             width=int(values["width"]),
             guided=json.loads(values["guided"]),
+            guide_optional=json.loads(values.get("guide_optional", "false")),
         )
 
 
@@ -286,7 +310,7 @@ def load_generator(path: Path, device: torch.device, folded: bool = True) -> Gen
         CheckpointError: the file is missing, damaged or of another kind.
     """
     tensors, metadata = read_weights(path, "generator")
-    generator = Generator(metadata.networks, metadata.means, metadata.guided)
+    generator = Generator(metadata.networks, metadata.means, metadata.guided, metadata.guide_optional)
     load_into(generator, tensors, path)
     return fold(generator.to(device).eval(), frozen=3 if folded else 0)
 

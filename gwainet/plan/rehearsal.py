@@ -17,13 +17,13 @@ from gwainet.params import Params, PretrainInet, PretrainWnet, TrainAdversarial,
 from gwainet.stages.train_adversarial import has_identity_loss
 from gwainet.training.loop import Phase
 from gwainet.training.phases import (
-    VALIDATION_BATCH,
     AdversarialPhase,
     IdentityPhase,
     PsnrPhase,
     Settings,
     WarpPhase,
 )
+from gwainet.training.validation import VALIDATION_BATCH
 
 
 def write_noise(directory: Path, height: int, width: int) -> Faces:

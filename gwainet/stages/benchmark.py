@@ -31,7 +31,7 @@ from gwainet.evaluation.measure import look_again, measure
 from gwainet.evaluation.page import benchmark_page, choose_examples, gains_of
 from gwainet.evaluation.report import DIGITS, IdentityReport, ModelReport, flat, headline, make_report, plot_table
 from gwainet.evaluation.show import comparisons_table, face_grid, results_table
-from gwainet.evaluation.systems import MAIN, MODELS, Model
+from gwainet.evaluation.systems import MAIN, MODELS, Model, systems_of
 from gwainet.files import code_digest, file_digest, staged_directory, write_json
 from gwainet.identity import IDENTITY_METRIC, FaceNetwork, face_network
 from gwainet.metrics import SMALLEST_SIDE
@@ -103,7 +103,8 @@ def run(
     shown_split: Split = "test" if "test" in settings.splits else settings.splits[-1]
     shown = choose_faces(rows[shown_split], prepared.identity, settings.grid_faces, settings.seed)
     workers = params.runtime.workers or cores()
-    measured = measure(prepared, rows, generators, shown, settings.batch_size, workers, network is not None)
+    systems = systems_of({name for name, generator in generators.items() if generator.guide_optional})
+    measured = measure(prepared, rows, generators, shown, settings.batch_size, workers, network is not None, systems)
     models = {
         name: ModelReport(
             file=f"{path.parent.parent.name}/{path.parent.name}/{path.name}",

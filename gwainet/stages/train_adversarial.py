@@ -47,11 +47,20 @@ def run(
         inputs["inet"] = inet / "weights.safetensors"
     session = Session(f"{STAGE.name}@{variant}", params, STAGE.sections, data, inputs, work, recorder)
     tensors, started = read_weights(inputs["psnr"], "generator")
-    generator = Generator(networks, data.means, started.guided)
+    optional = started.guided and (started.guide_optional or settings.guide_dropout > 0)
+    generator = Generator(networks, data.means, started.guided, optional)
     load_into(generator, tensors, inputs["psnr"])
     critic = build_cnet(networks, data.height, data.width, settings.seed)
     encoder = load_inet(inputs["inet"], session.device) if with_identity else None
     phase = AdversarialPhase(generator, critic, encoder, data, settings, session.device)
-    keep = {"weights.safetensors": ("generator", generator), "critic.safetensors": ("critic", critic)}
+    keep = {"weights.safetensors": ("generator", phase.kept), "critic.safetensors": ("critic", critic)}
     counts = {"critic_updates": settings.critic_updates}
-    session.train(phase, settings, out, keep, guided=generator.guided, counts=counts)
+    session.train(
+        phase,
+        settings,
+        out,
+        keep,
+        guided=generator.guided,
+        guide_optional=generator.guide_optional,
+        counts=counts,
+    )

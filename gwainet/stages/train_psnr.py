@@ -36,10 +36,22 @@ def run(
     data, settings, networks = open_checked(faces, passed), params.train_psnr, params.networks
     start = {} if wnet is None else {"wnet": wnet / "weights.safetensors"}
     session = Session(f"{STAGE.name}@{variant}", params, STAGE.sections, data, start, work, recorder)
-    generator = build_generator(networks, data.means, guided=variant == "guided", seed=settings.seed)
+    optional = settings.guide_dropout > 0
+    generator = build_generator(
+        networks, data.means, guided=variant == "guided", seed=settings.seed, guide_optional=optional
+    )
     if generator.wnet is not None:
         tensors, _ = read_weights(start["wnet"], "wnet")
         load_into(generator.wnet, tensors, start["wnet"])
     phase = PsnrPhase(generator, data, settings, session.device)
-    keep = {"weights.safetensors": ("generator", generator)}
-    session.train(phase, settings, out, keep, guided=generator.guided, best="psnr", patience=settings.patience)
+    keep = {"weights.safetensors": ("generator", phase.kept)}
+    session.train(
+        phase,
+        settings,
+        out,
+        keep,
+        guided=generator.guided,
+        guide_optional=generator.guide_optional,
+        best="psnr",
+        patience=settings.patience,
+    )

@@ -1,6 +1,5 @@
 """The one training loop: steps, validations, the best weights, checkpoints, progress."""
 
-import math
 import signal
 import threading
 import time
@@ -15,11 +14,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from gwainet.errors import GwainetError
+from gwainet.errors import TrainingError
 from gwainet.progress import progress, say
 from gwainet.recorder import Recorder
 from gwainet.training import distributed
 from gwainet.training.checkpoint import Checkpoints
+from gwainet.training.guards import check_losses, check_weights, memory_explained
+from gwainet.training.sampling import BatchSampler
 
 CURVE_POINTS = 400  # of a whole training: enough for a curve, few enough for any tracking server
 
@@ -30,10 +31,12 @@ class Phase(Protocol):
     Attributes:
         modules: what is trained, saved and restored.
         optimisers: theirs.
+        samplers: of its batches.
     """
 
     modules: dict[str, nn.Module]
     optimisers: dict[str, torch.optim.Optimizer]
+    samplers: list[BatchSampler]
 
     def step(self, step: int) -> dict[str, Tensor]:
         """Update the weights once; returns losses as scalars on the device, without waiting for it."""
@@ -62,6 +65,7 @@ class Plan:
         best: name of the validation number whose highest value decides which weights are kept; None keeps the last.
         patience: validations without a new best after which training stops (L11); needs `best`.
         checkpoint_seconds: between checkpoints.
+        limits: loss -> the largest size that its mean may have; beyond it, the training has gone wrong.
     """
 
     description: str
@@ -70,6 +74,7 @@ class Plan:
     best: str | None = None
     patience: int | None = None
     checkpoint_seconds: float = 60.0
+    limits: Mapping[str, float] = field(default_factory=dict)
 
     def validates_after(self, step: int) -> bool:
         """Whether a validation follows so many steps."""
@@ -116,11 +121,20 @@ def fit(phase: Phase, plan: Plan, checkpoints: Checkpoints, recorder: Recorder, 
     saves and reports.
 
     Raises:
-        GwainetError: a loss is no longer a finite number.
+        TrainingError: a loss or a weight is no longer a finite number, a loss has exploded, or memory ran out.
         CheckpointError: the checkpoint is damaged.
     """
+    try:
+        return _fit(phase, plan, checkpoints, recorder, device)
+    except TrainingError as error:
+        raise TrainingError(f"{plan.description}: {error}") from None
+
+
+def _fit(phase: Phase, plan: Plan, checkpoints: Checkpoints, recorder: Recorder, device: torch.device) -> Outcome:
     outcome, best_state, sums = _restore(phase, checkpoints, device, recorder, plan)
-    done = outcome.steps
+    done = saved = logged = outcome.steps
+    if outcome.curves:
+        logged = int(outcome.curves[-1]["step"])
     distributed.same_weights(phase.modules, device)
     log_every = max(1, plan.steps // CURVE_POINTS)
     saved_at, signalled = time.monotonic(), None
@@ -132,7 +146,9 @@ def fit(phase: Phase, plan: Plan, checkpoints: Checkpoints, recorder: Recorder, 
     last = done if _out_of_patience(plan, outcome) else plan.steps
     with _stop_after_a_step() as asked, progress(plan.description, plan.steps, "steps", done) as ticker:
         for step in range(done, last):
-            for name, value in phase.step(step).items():
+            with memory_explained(phase.samplers, lambda: phase.step(step), device, _kept(checkpoints, saved)):  # noqa: B023
+                made = phase.step(step)
+            for name, value in made.items():
                 sums[name] = sums.get(name, 0) + value.detach()
             outcome.steps = step + 1
             stop = False
@@ -140,7 +156,8 @@ def fit(phase: Phase, plan: Plan, checkpoints: Checkpoints, recorder: Recorder, 
                 summed = outcome.steps % log_every or log_every
                 means = distributed.mean({name: float(value) / summed for name, value in sums.items()})
                 sums = {}
-                _check_finite(means, outcome.steps, plan)
+                check_losses(means, plan.limits, (logged + 1, outcome.steps), _kept(checkpoints, saved))
+                logged = outcome.steps
                 outcome.curves.append({"step": outcome.steps, **means})
                 recorder.metrics(means, outcome.steps)
                 ticker.note(" ".join(f"{name} {value:.4f}" for name, value in means.items()))
@@ -154,8 +171,12 @@ def fit(phase: Phase, plan: Plan, checkpoints: Checkpoints, recorder: Recorder, 
             due = time.monotonic() - saved_at >= plan.checkpoint_seconds or signalled is not None
             # of several processes each has sums of its own, and the first one's alone are saved: then only empty ones
             if due and distributed.is_first() and (not sums or distributed.size() == 1):
+                # a checkpoint of what went wrong since the last look would take the place of a good one
+                since = {name: float(value) for name, value in sums.items()}
+                check_losses(since, {}, (logged + 1, outcome.steps), _kept(checkpoints, saved))
+                check_weights(phase.modules, outcome.steps, _kept(checkpoints, saved))
                 _save(phase, checkpoints, outcome, best_state, sums)
-                saved_at = time.monotonic()
+                saved_at, saved = time.monotonic(), outcome.steps
             if signalled is not None:
                 break
             if stop:
@@ -163,8 +184,14 @@ def fit(phase: Phase, plan: Plan, checkpoints: Checkpoints, recorder: Recorder, 
                 break
     if signalled is not None:  # handed on to whom it would have reached, now that the checkpoint is written
         signal.raise_signal(signalled)
+    check_weights(phase.modules, outcome.steps, _kept(checkpoints, saved))
     if outcome.steps > done and distributed.is_first():
         _save(phase, checkpoints, outcome, best_state, sums)  # what follows may be stopped, too
+    if plan.best and plan.steps and outcome.kept_step == 0:
+        say(
+            f"{plan.description}: {plan.best} was never better than before the first step, whose weights are kept: "
+            "the learning rate may be too high, or the training too short"
+        )
     if plan.best and best_state:
         for name, module in phase.modules.items():
             module.load_state_dict(best_state[name])
@@ -195,13 +222,14 @@ def _out_of_patience(plan: Plan, outcome: Outcome) -> bool:
     return since >= plan.patience
 
 
-def _check_finite(means: Mapping[str, float], step: int, plan: Plan) -> None:
-    wrong = [name for name, value in means.items() if not math.isfinite(value)]
-    if wrong:
-        raise GwainetError(
-            f"{plan.description}: {', '.join(wrong)} is not finite at step {step}: lower the learning rate; the last "
-            "checkpoint was kept"
-        )
+def _kept(checkpoints: Checkpoints, step: int) -> str:
+    """What a training that goes wrong leaves, for its message."""
+    if not step:
+        return "There was no checkpoint yet"
+    return (
+        f"The checkpoint of step {step} is kept: with the same params it would be continued, with others the training "
+        f"starts afresh ({checkpoints.path})"
+    )
 
 
 def _copy(modules: Mapping[str, nn.Module]) -> dict[str, dict[str, Tensor]]:

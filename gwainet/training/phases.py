@@ -1,7 +1,7 @@
 """The phases of Sec. 4.2 as steps and validations; `gwainet.training.loop.fit` runs them."""
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TypeVar
 
@@ -20,18 +20,26 @@ from gwainet.nets.inet import Inet, PairHead
 from gwainet.nets.model import Generator
 from gwainet.nets.transposed import critic_gradient
 from gwainet.nets.wnet import Sampler, Wnet, warp
-from gwainet.params import PretrainInet, PretrainWnet, SchedulePart, TrainAdversarial, Training, TrainPsnr
+from gwainet.params import (
+    GeneratorTraining,
+    PretrainInet,
+    PretrainWnet,
+    SchedulePart,
+    TrainAdversarial,
+    Training,
+    TrainPsnr,
+)
 from gwainet.psnr import psnr
 from gwainet.tensors import column, to_tensor, to_uint8
 from gwainet.training import distributed
+from gwainet.training.average import Average
 from gwainet.training.pictures import SAMPLE_FACES, sample_rows, sheet
-from gwainet.training.sampling import BatchSampler, PairSampler, draw_partners, generator_for
-
-VALIDATION_BATCH = 16  # pictures; bounds memory, changes nothing
+from gwainet.training.rates import factor, set_rates
+from gwainet.training.sampling import BatchSampler, PairSampler, Stream, draw_partners, generator_for
+from gwainet.training.validation import gains_over_bicubic, mean_psnr, over_batches, sample_sheet, validation_rows
 
 Settings = PretrainInet | PretrainWnet | TrainPsnr | TrainAdversarial
 M = TypeVar("M", bound=nn.Module)
-R = TypeVar("R")
 
 
 def adam(parameters: Iterable[nn.Parameter], settings: Training, learning_rate: float) -> torch.optim.Adam:
@@ -50,18 +58,44 @@ def _on(device: torch.device, module: M) -> M:
     return module if all(parameter.device == device for parameter in module.parameters()) else module.to(device)
 
 
-def validation_rows(faces: Faces, settings: Training) -> Rows:
-    """The validation targets used while training: all, or evenly spread ones, so that many identities take part."""
-    rows = faces.targets("validation")
-    if len(rows) <= settings.validation_faces:
-        return rows
-    return rows[np.linspace(0, len(rows) - 1, settings.validation_faces).round().astype(np.int64)]
+class _Rates:
+    """The learning rates of a phase: by its schedule (L12), and by warm-up and decay.
+
+    Attributes:
+        parts: where each part of the schedule ends, in steps, with its rate.
+    """
+
+    def __init__(self, settings: Settings, targets: int, optimisers: Mapping[str, torch.optim.Optimizer]) -> None:
+        self.settings, self.optimisers = settings, optimisers
+        self.parts = schedule_steps(settings, targets)
+
+    def set(self, step: int) -> None:
+        """Set those of a step.
+
+        Raises:
+            ValueError: it lies behind the schedule's end.
+        """
+        set_rates(self.optimisers.values(), self._of(step) * factor(self.settings, step, self.parts[-1][0]))
+
+    def _of(self, step: int) -> float:
+        if not isinstance(self.settings, TrainAdversarial):
+            return self.settings.learning_rate
+        for end, learning_rate in self.parts:
+            if step < end:
+                return learning_rate
+        raise ValueError(f"step {step} lies behind the schedule's end")
 
 
-def _over_batches(work: Callable[[slice], R], count: int) -> list[R]:
-    """`work` of each batch of `count` validation pictures, in order; several processes share them out."""
-    batches = [slice(start, min(start + VALIDATION_BATCH, count)) for start in range(0, count, VALIDATION_BATCH)]
-    return distributed.gather([work(batch) for batch in distributed.own(batches)], len(batches))
+def _batches(faces: Faces, settings: TrainPsnr | TrainAdversarial, stream: Stream) -> BatchSampler:
+    return BatchSampler(
+        faces,
+        settings.batch_size,
+        settings.seed,
+        stream,
+        settings.horizontal_flip,
+        guide_dropout=settings.guide_dropout,
+        other_guides=settings.other_guides,
+    )
 
 
 class WarpPhase:
@@ -77,6 +111,8 @@ class WarpPhase:
         self.modules: dict[str, nn.Module] = {"wnet": self.wnet}
         optimiser = adam(self.wnet.parameters(), settings, settings.learning_rate)
         self.optimisers: dict[str, torch.optim.Optimizer] = {"wnet": optimiser}
+        self.rates = _Rates(settings, len(self.batches.targets), self.optimisers)
+        self.samplers = [self.batches]
 
     def _warped(self, i_lru: Tensor, i_gi: Tensor) -> tuple[Tensor, Tensor]:
         """The warped guide in [-1, 1], and the flow."""
@@ -86,6 +122,7 @@ class WarpPhase:
 
     def step(self, step: int) -> dict[str, Tensor]:
         """One update of Wnet."""
+        self.rates.set(step)
         batch = self.batches.batch(step, self.device)
         loss = losses.content_loss(self._warped(batch.i_lru, batch.i_gi)[0], batch.i_gt)
         _update(self.optimisers["wnet"], loss)
@@ -101,7 +138,7 @@ class WarpPhase:
             of = zip(made, self.faces.hr[self.faces.guide_row[rows]], self.faces.hr[rows], strict=True)
             return [(psnr(warped, target), psnr(guide, target)) for warped, guide, target in of]
 
-        warped, guide = np.mean(list(itertools.chain(*_over_batches(measure, len(self.rows)))), axis=0)
+        warped, guide = np.mean(list(itertools.chain(*over_batches(measure, len(self.rows)))), axis=0)
         return {"psnr_warped": float(warped), "psnr_guide": float(guide)}
 
     def _pictures(self, rows: Rows) -> tuple[images.Uint8, Tensor]:
@@ -120,44 +157,66 @@ class WarpPhase:
         """None: nothing is super-resolved."""
 
 
-class PsnrPhase:
-    """Wnet and Gnet with L_content alone (Sec. 4.2, second step on CelebA, first on [27])."""
+class _GeneratorPhase:
+    """What the phases that train a generator share: its batches, its average, its validation."""
 
-    def __init__(self, generator: Generator, faces: Faces, settings: TrainPsnr, device: torch.device) -> None:
+    def __init__(self, generator: Generator, faces: Faces, settings: GeneratorTraining, device: torch.device) -> None:
         self.generator, self.faces, self.device = _on(device, generator), faces, device
-        self.batches = BatchSampler(faces, settings.batch_size, settings.seed, "generator", settings.horizontal_flip)
         self.rows = validation_rows(faces, settings)
-        self.modules: dict[str, nn.Module] = {"generator": generator}
-        optimiser = adam(generator.gnet.parameters(), settings, settings.learning_rate)
-        if generator.wnet is not None:
-            factor = settings.wnet_learning_rate_factor
-            optimiser.add_param_group(
-                {"params": list(generator.wnet.parameters()), "lr": settings.learning_rate * factor}
-            )
-        self.optimisers: dict[str, torch.optim.Optimizer] = {"generator": optimiser}
-
-    def step(self, step: int) -> dict[str, Tensor]:
-        """One update of Wnet and Gnet."""
-        batch = self.batches.batch(step, self.device)
-        loss = losses.content_loss(self.generator(batch.i_lr, batch.i_lru, batch.i_gi).i_sr, batch.i_gt)
-        _update(self.optimisers["generator"], loss)
-        return {"content": loss}
+        self.average = Average(self.generator, settings.ema_decay)
+        self.kept = self.average.kept
+        self.modules: dict[str, nn.Module] = {"generator": self.generator}
+        if self.average.model is not None:
+            self.modules["average"] = self.average.model
 
     def validate(self) -> dict[str, float]:
         """PSNR with the fixed guides, dB (M1)."""
-        return {"psnr": mean_psnr(self.generator, self.faces, self.rows)}
+        return {"psnr": mean_psnr(self.kept, self.faces, self.rows)}
 
     def samples(self) -> Image.Image:
         """LR, guide, flow, warped guide, SR, ground truth and error."""
-        return sample_sheet(self.generator, self.faces, self.rows)
+        return sample_sheet(self.kept, self.faces, self.rows)
 
     def gains(self) -> pd.DataFrame:
         """What each validation face gains over bicubic."""
-        return gains_over_bicubic(self.generator, self.faces, self.rows)
+        return gains_over_bicubic(self.kept, self.faces, self.rows)
 
 
-class AdversarialPhase:
-    """Eqs. 8 and 9 in turn: updates of Cnet on fresh batches, then one of Wnet and Gnet (Sec. 4.2; L8)."""
+class PsnrPhase(_GeneratorPhase):
+    """Wnet and Gnet with L_content alone (Sec. 4.2, second step on CelebA, first on [27])."""
+
+    def __init__(self, generator: Generator, faces: Faces, settings: TrainPsnr, device: torch.device) -> None:
+        super().__init__(generator, faces, settings, device)
+        self.batches = _batches(faces, settings, "generator")
+        optimiser = adam(generator.gnet.parameters(), settings, settings.learning_rate)
+        if generator.wnet is not None:
+            slower = settings.wnet_learning_rate_factor
+            optimiser.add_param_group(
+                {
+                    "params": list(generator.wnet.parameters()),
+                    "lr": settings.learning_rate * slower,
+                    "rate_factor": slower,
+                }
+            )
+        self.optimisers: dict[str, torch.optim.Optimizer] = {"generator": optimiser}
+        self.rates = _Rates(settings, len(self.batches.targets), self.optimisers)
+        self.samplers = [self.batches]
+
+    def step(self, step: int) -> dict[str, Tensor]:
+        """One update of Wnet and Gnet."""
+        self.rates.set(step)
+        batch = self.batches.batch(step, self.device)
+        loss = losses.content_loss(self.generator(batch.i_lr, batch.i_lru, batch.i_gi).i_sr, batch.i_gt)
+        _update(self.optimisers["generator"], loss)
+        self.average.update(self.generator)
+        return {"content": loss}
+
+
+class AdversarialPhase(_GeneratorPhase):
+    """Eqs. 8 and 9 in turn: updates of Cnet on fresh batches, then one of Wnet and Gnet (Sec. 4.2; L8).
+
+    With `objective: r1` the critic's loss is the logistic one with R1's penalty, and the generator's its counterpart.
+    """
 
     def __init__(
         self,
@@ -168,32 +227,24 @@ class AdversarialPhase:
         settings: TrainAdversarial,
         device: torch.device,
     ) -> None:
-        self.generator, self.critic = _on(device, generator), _on(device, critic)
+        super().__init__(generator, faces, settings, device)
+        self.critic = _on(device, critic)
         self.inet = None if inet is None else _on(device, inet)
-        self.faces, self.settings, self.device = faces, settings, device
-        flip, seed, size = settings.horizontal_flip, settings.seed, settings.batch_size
-        self.batches = BatchSampler(faces, size, seed, "generator", flip)
-        self.critic_batches = BatchSampler(faces, size, seed, "critic", flip)
-        self.rows = validation_rows(faces, settings)
-        self.parts = schedule_steps(settings, len(self.batches.targets))
+        self.settings = settings
+        self.batches = _batches(faces, settings, "generator")
+        self.critic_batches = _batches(faces, settings, "critic")
+        self.samplers = [self.batches, self.critic_batches]
         first = settings.schedule[0].learning_rate if settings.schedule else 1.0
-        self.modules: dict[str, nn.Module] = {"generator": generator, "critic": critic}
+        self.modules["critic"] = self.critic
         self.optimisers: dict[str, torch.optim.Optimizer] = {
             "generator": adam(generator.parameters(), settings, first),
             "critic": adam(critic.parameters(), settings, first),
         }
-
-    def _learning_rate(self, step: int) -> float:
-        for end, learning_rate in self.parts:
-            if step < end:
-                return learning_rate
-        raise ValueError(f"step {step} lies behind the schedule's end")
+        self.rates = _Rates(settings, len(self.batches.targets), self.optimisers)
 
     def step(self, step: int) -> dict[str, Tensor]:
         """The critic's updates, then the generator's."""
-        for optimiser in self.optimisers.values():
-            for group in optimiser.param_groups:
-                group["lr"] = self._learning_rate(step)
+        self.rates.set(step)
         updates = self.settings.critic_updates
         for number in range(updates):
             critic = self.critic_step(step * updates + number)
@@ -204,12 +255,18 @@ class AdversarialPhase:
         batch = self.critic_batches.batch(step, self.device)
         with torch.no_grad():
             i_sr = self.generator(batch.i_lr, batch.i_lru, batch.i_gi).i_sr
-        epsilon = self.critic_batches.epsilon(step, self.device)
-        penalty = losses.gradient_penalty(partial(critic_gradient, self.critic), i_sr, batch.i_gt, epsilon)
-        fake, real = self.critic(i_sr), self.critic(batch.i_gt)
-        loss = losses.critic_loss(fake, real, penalty, self.settings.lambda_gp)
+        gradient_at = partial(critic_gradient, self.critic)
+        if self.settings.objective == "r1":
+            penalty = losses.r1_penalty(gradient_at, batch.i_gt)
+            fake, real = self.critic(i_sr), self.critic(batch.i_gt)
+            loss, distance = losses.logistic_critic_loss(fake, real, penalty, self.settings.lambda_r1), "margin"
+        else:
+            epsilon = self.critic_batches.epsilon(step, self.device)
+            penalty = losses.gradient_penalty(gradient_at, i_sr, batch.i_gt, epsilon)
+            fake, real = self.critic(i_sr), self.critic(batch.i_gt)
+            loss, distance = losses.critic_loss(fake, real, penalty, self.settings.lambda_gp), "wasserstein"
         _update(self.optimisers["critic"], loss)
-        return {"critic": loss, "wasserstein": (real.mean() - fake.mean()).detach(), "penalty": penalty}
+        return {"critic": loss, distance: (real.mean() - fake.mean()).detach(), "penalty": penalty}
 
     def generator_step(self, step: int) -> dict[str, Tensor]:
         """One update of Wnet and Gnet (Eq. 9); Cnet and Inet stay as they are."""
@@ -217,7 +274,9 @@ class AdversarialPhase:
         i_sr = self.generator(batch.i_lr, batch.i_lru, batch.i_gi).i_sr
         content = losses.content_loss(i_sr, batch.i_gt)
         self.critic.requires_grad_(False)  # saves its weights' gradients, which nobody wants here
-        adversarial = losses.adversarial_loss(self.critic(i_sr))
+        by_r1 = self.settings.objective == "r1"
+        adversarial_loss = losses.logistic_adversarial_loss if by_r1 else losses.adversarial_loss
+        adversarial = adversarial_loss(self.critic(i_sr))
         identity = torch.zeros((), device=self.device)
         if self.inet is not None:
             with torch.no_grad():
@@ -227,19 +286,8 @@ class AdversarialPhase:
         loss = losses.total_loss(content, adversarial, identity, self.settings.lambda_adv, lambda_id)
         _update(self.optimisers["generator"], loss)
         self.critic.requires_grad_(True)
+        self.average.update(self.generator)
         return {"total": loss, "content": content, "adversarial": adversarial, "identity": identity}
-
-    def validate(self) -> dict[str, float]:
-        """PSNR with the fixed guides, dB (M1)."""
-        return {"psnr": mean_psnr(self.generator, self.faces, self.rows)}
-
-    def samples(self) -> Image.Image:
-        """LR, guide, flow, warped guide, SR, ground truth and error."""
-        return sample_sheet(self.generator, self.faces, self.rows)
-
-    def gains(self) -> pd.DataFrame:
-        """What each validation face gains over bicubic."""
-        return gains_over_bicubic(self.generator, self.faces, self.rows)
 
 
 class IdentityPhase:
@@ -256,6 +304,8 @@ class IdentityPhase:
         self.modules: dict[str, nn.Module] = {"inet": inet, "head": head}
         parameters = itertools.chain(inet.parameters(), head.parameters())
         self.optimisers: dict[str, torch.optim.Optimizer] = {"inet": adam(parameters, settings, settings.learning_rate)}
+        self.rates = _Rates(settings, len(self.pairs.anchors.targets), self.optimisers)
+        self.samplers = [self.pairs.anchors]
 
     def _pictures(self, rows: Rows) -> Tensor:
         return to_tensor(self.faces.hr[rows], self.device) * 2 - 1
@@ -267,6 +317,7 @@ class IdentityPhase:
 
     def step(self, step: int) -> dict[str, Tensor]:
         """One update of Inet and the pair head."""
+        self.rates.set(step)
         first, second, same = self.pairs.rows(step)
         loss = losses.pair_loss(self._logits(first, second), torch.from_numpy(same).to(self.device))
         _update(self.optimisers["inet"], loss)
@@ -280,7 +331,7 @@ class IdentityPhase:
             logits: npt.NDArray[np.float32] = self._logits(self.rows[batch], self.partners[batch]).cpu().numpy()
             return logits
 
-        logits = np.concatenate(_over_batches(measure, len(self.rows)))
+        logits = np.concatenate(over_batches(measure, len(self.rows)))
         same, other = logits[self.same == 1], logits[self.same == 0]
         statistic = mannwhitneyu(same, other).statistic  # U / (n m) is the area under the curve
         return {"auc": float(statistic) / (len(same) * len(other))}
@@ -321,43 +372,6 @@ def steps_of(epochs: float, targets: int, batch_size: int) -> int:
     """Updates of so many epochs over so many targets (1.25 of 100 at batch 4: 31); 0 only where epochs is 0."""
     steps = round(epochs * targets / batch_size)
     return max(1, steps) if epochs > 0 else 0
-
-
-def mean_psnr(generator: Generator, faces: Faces, rows: Rows) -> float:
-    """Mean over the images of PSNR in dB, with the fixed guides (M1)."""
-    return float(np.mean(image_psnr(generator, faces, rows)))
-
-
-def image_psnr(generator: Generator, faces: Faces, rows: Rows) -> npt.NDArray[np.float64]:
-    """PSNR of each image in dB, with the fixed guides; several processes share them out. Shapes: (N,) -> (N,)."""
-
-    def measure(batch: slice) -> list[float]:
-        part = rows[batch]
-        made = generator.super_resolve(faces.lr[part], faces.hr[faces.guide_row[part]])
-        return [psnr(sr, gt) for sr, gt in zip(made.sr, faces.hr[part], strict=True)]
-
-    return np.array(list(itertools.chain(*_over_batches(measure, len(rows)))))
-
-
-def gains_over_bicubic(generator: Generator, faces: Faces, rows: Rows) -> pd.DataFrame:
-    """A line a face: `row`, `identity`, `bicubic` and `psnr` in dB, `gain`, by which the second is higher."""
-    bicubic = np.array([psnr(images.upscale(faces.lr[row]), faces.hr[row]) for row in rows])
-    model = image_psnr(generator, faces, rows)
-    identity = faces.manifest["identity"].to_numpy()[rows]
-    return pd.DataFrame({"row": rows, "identity": identity, "bicubic": bicubic, "psnr": model, "gain": model - bicubic})
-
-
-@torch.inference_mode()
-def sample_sheet(generator: Generator, faces: Faces, rows: Rows) -> Image.Image:
-    """Fixed validation faces and what the generator makes of them; without a guide: LR, SR, ground truth and error."""
-    rows = sample_rows(rows)
-    batch = faces.batch(rows, faces.guide_row[rows], next(generator.parameters()).device)
-    made = generator(batch.i_lr, batch.i_lru, batch.i_gi)
-    sr = to_uint8(made.i_sr)
-    if made.i_gw is None:
-        return sheet(faces, rows, sr=sr)
-    warped = to_uint8((made.i_gw + column(faces.means.hr, made.i_gw.device)) * 2 - 1)
-    return sheet(faces, rows, sr=sr, warped=warped, omega=made.omega)
 
 
 def _update(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:

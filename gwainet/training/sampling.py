@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from gwainet.dataset import Batch, Faces, Rows
+from gwainet.errors import DataError
 from gwainet.training.distributed import share
 
 Stream = Literal["generator", "critic", "pairs"]
@@ -34,12 +35,32 @@ class BatchSampler:
         seed: of order, guides and flips.
         stream: batches of another stream are drawn independently.
         horizontal_flip: mirror target and guide independently, half of the time (D10).
+        guide_dropout: share of the targets without a guide.
+        other_guides: share of the targets that get a photo of another person as their guide.
+
+    Raises:
+        DataError: there are no training targets, or no other people to take guides of.
     """
 
-    def __init__(self, faces: Faces, batch_size: int, seed: int, stream: Stream, horizontal_flip: bool = False) -> None:
+    def __init__(
+        self,
+        faces: Faces,
+        batch_size: int,
+        seed: int,
+        stream: Stream,
+        horizontal_flip: bool = False,
+        *,
+        guide_dropout: float = 0.0,
+        other_guides: float = 0.0,
+    ) -> None:
         self.faces, self.batch_size, self.seed, self.stream = faces, batch_size, seed, _STREAMS[stream]
-        self.horizontal_flip = horizontal_flip
+        self.horizontal_flip, self.guide_dropout, self.other_guides = horizontal_flip, guide_dropout, other_guides
         self.targets = faces.targets("train")
+        self.split_end = int((faces.manifest["split"] == "train").sum())  # the training split's rows come first
+        if not len(self.targets):
+            raise DataError("the training split has no targets: prepare more photos, or lower the shares of the others")
+        if other_guides and (faces.identity_size[: self.split_end] == self.split_end).any():
+            raise DataError("other_guides needs photos of two people or more in the training split")
         self._epoch = lru_cache(maxsize=2)(self._shuffled)
 
     def _shuffled(self, epoch: int) -> Rows:
@@ -59,10 +80,17 @@ class BatchSampler:
         """The batch of a step: this process's share of it."""
         rows, draws, own = self.rows(step), self.draws(step), share(self.batch_size)
         guides = self.faces.draw_guides(rows, draws)
-        if not self.horizontal_flip:
-            return self.faces.batch(rows[own], guides[own], device)
-        flips: npt.NDArray[np.bool_] = draws.random((2, len(rows))) < 0.5
-        return self.faces.batch(rows[own], guides[own], device, flips[0, own], flips[1, own])
+        flip = flip_guide = drop = None
+        if self.horizontal_flip:
+            flips: npt.NDArray[np.bool_] = draws.random((2, len(rows))) < 0.5
+            flip, flip_guide = flips[0, own], flips[1, own]
+        if self.guide_dropout or self.other_guides:
+            # one number decides for both, so that they exclude each other and shares are as asked
+            lot = draws.random(len(rows))
+            drop = (lot < self.guide_dropout)[own]
+            other = self.faces.draw_others(rows, 0, self.split_end, draws)
+            guides = np.where(lot >= 1 - self.other_guides, other, guides)
+        return self.faces.batch(rows[own], guides[own], device, flip, flip_guide, drop)
 
     def epsilon(self, step: int, device: torch.device) -> torch.Tensor:
         """Epsilon of the gradient penalty, one a sample (Eq. 8; L7). Shapes: -> (B, 1, 1, 1)."""
@@ -76,12 +104,11 @@ class PairSampler:
     def __init__(self, faces: Faces, batch_size: int, seed: int) -> None:
         self.faces, self.seed = faces, seed
         self.anchors = BatchSampler(faces, batch_size, seed, "pairs")
-        self._split_end = int((faces.manifest["split"] == "train").sum())  # the training split's rows come first
 
     def rows(self, step: int) -> tuple[Rows, Rows, npt.NDArray[np.float32]]:
         """First and second picture of each pair of this process's share, and 1 where they show one person."""
         first, draws = self.anchors.rows(step), self.anchors.draws(step)
-        second, same = draw_partners(self.faces, first, 0, self._split_end, draws)
+        second, same = draw_partners(self.faces, first, 0, self.anchors.split_end, draws)
         own = share(len(first))
         return first[own], second[own], same[own]
 
@@ -96,8 +123,5 @@ def draw_partners(
     """
     same = draws.permutation(np.arange(len(first)) % 2 == 0)
     own = faces.draw_guides(first, draws)
-    # a uniform place among the split's rows without the person's own, which are one run
-    others = (end - start) - faces.identity_size[first]
-    place = start + (draws.random(len(first)) * others).astype(np.int64)
-    other = np.where(place >= faces.first_row[first], place + faces.identity_size[first], place)
+    other = faces.draw_others(first, start, end, draws)
     return np.where(same, own, other).astype(np.int64), same.astype(np.float32)

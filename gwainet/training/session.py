@@ -13,7 +13,7 @@ from gwainet.dataset import Faces
 from gwainet.errors import CheckpointError
 from gwainet.files import code_digest, file_digest, staged_directory, write_json
 from gwainet.nets.model import Metadata, save_weights
-from gwainet.params import Params
+from gwainet.params import Params, TrainAdversarial
 from gwainet.recorder import Recorder
 from gwainet.training import KEEP, distributed, launch
 from gwainet.training.checkpoint import Checkpoints
@@ -78,6 +78,7 @@ class Session:
         keep: Mapping[str, tuple[str, nn.Module]],
         *,
         guided: bool = True,
+        guide_optional: bool = False,
         best: str | None = None,
         patience: int | None = None,
         counts: Mapping[str, int] | None = None,
@@ -92,6 +93,7 @@ class Session:
             out: directory to write (docs/formats.md).
             keep: file -> kind (docs/formats.md) and network whose weights it holds.
             guided: whether the generator takes a guide.
+            guide_optional: whether it answers without one, too.
             best: name of the validation number whose highest value decides which weights are kept; None: the last.
             patience: validations without a new best after which training stops (L11).
             counts: what else a step does, name -> times; its total joins the stage's numbers.
@@ -100,7 +102,8 @@ class Session:
         fold_for_training(phase.modules.values(), self.params.runtime, self.device)
         steps = total_steps(settings, len(self.faces.targets("train")))
         seconds = self.params.runtime.checkpoint_seconds
-        plan = Plan(self.stage, steps, settings.validate_every, best, patience, seconds)
+        limits = {"critic": settings.critic_limit} if isinstance(settings, TrainAdversarial) else {}
+        plan = Plan(self.stage, steps, settings.validate_every, best, patience, seconds, limits)
         outcome = fit(phase, plan, self.checkpoints, self.recorder, self.device)
         gains = phase.gains()  # all processes measure
         if not distributed.is_first():
@@ -108,7 +111,7 @@ class Session:
         networks, faces = self.params.networks, self.faces
         with staged_directory(out) as directory:
             for file, (kind, module) in keep.items():
-                metadata = Metadata(kind, networks, faces.means, faces.height, faces.width, guided)
+                metadata = Metadata(kind, networks, faces.means, faces.height, faces.width, guided, guide_optional)
                 save_weights(directory / file, module, metadata)
             totals = {name: float(outcome.steps * times) for name, times in (counts or {}).items()}
             self._write(directory, phase, outcome, totals)

@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from gwainet.errors import CheckpointError
+from gwainet.images import upscale
 from gwainet.nets.model import (
     Metadata,
     build_generator,
@@ -19,7 +20,7 @@ from gwainet.nets.model import (
 )
 from gwainet.nets.wnet import warp
 from gwainet.params import Networks
-from gwainet.tensors import Means
+from gwainet.tensors import Means, network_inputs, to_uint8
 
 MEANS = Means(lr=(0.4, 0.5, 0.6), hr=(0.3, 0.4, 0.5))
 SMALL = Networks(width=4, blocks_per_group=1, warp_blocks=1, inet_width=1, inet_features=8)
@@ -140,3 +141,54 @@ def test_a_loaded_inet_is_frozen(tmp_path):
     loaded = load_inet(path, CPU)
     assert not any(p.requires_grad for p in loaded.parameters())
     assert torch.equal(loaded(torch.ones(1, 3, 24, 16)), inet(torch.ones(1, 3, 24, 16)))
+
+
+@pytest.mark.parametrize("guided", [True, False])
+def test_with_the_image_skip_an_untrained_generator_is_bicubic(guided):
+    networks = SMALL.model_copy(update={"image_skip": True})
+    low, guide = pictures()
+    generator = build_generator(networks, MEANS, guided, seed=0).eval()
+    made = generator.super_resolve(low, guide if guided else None)
+    assert np.array_equal(made.sr, np.stack([upscale(picture) for picture in low]))
+
+
+def test_the_image_skip_adds_what_srnet_makes_to_bicubic(tmp_path):
+    networks = SMALL.model_copy(update={"image_skip": True})
+    generator = build_generator(networks, MEANS, guided=True, seed=0)
+    torch.nn.init.normal_(generator.gnet.srnet.conv_out.weight, std=0.1)
+    i_lr, (i_lru, i_gi) = torch.randn(1, 3, 3, 2), torch.randn(2, 1, 3, 24, 16)
+    made = generator(i_lr, i_lru, i_gi)
+    mean = torch.tensor(MEANS.lr).view(1, 3, 1, 1)
+    assert torch.allclose(made.i_sr - generator.gnet(i_lr, made.i_gw), (i_lru + mean) * 2 - 1, atol=1e-6)
+    path = tmp_path / "weights.safetensors"
+    save_weights(path, generator, Metadata("generator", networks, MEANS, 24, 16))
+    low, guide = pictures()
+    assert np.array_equal(
+        load_generator(path, CPU).super_resolve(low, guide).sr, generator.super_resolve(low, guide).sr
+    )
+
+
+def test_a_generator_with_an_optional_guide_answers_without_it_as_with_the_mean_colour(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    save_weights(
+        path,
+        build_generator(SMALL, MEANS, True, seed=1, guide_optional=True),
+        Metadata("generator", SMALL, MEANS, 24, 16, guide_optional=True),
+    )
+    generator = load_generator(path, CPU)
+    low, guide = pictures()
+    without = generator.super_resolve(low)
+    assert without.warped is None
+    inputs = network_inputs(low, MEANS, CPU)
+    with torch.inference_mode():
+        mean_colour = generator(**inputs, i_gi=torch.zeros_like(inputs["i_lru"]))
+    assert np.array_equal(without.sr, to_uint8(mean_colour.i_sr))
+    assert not np.array_equal(without.sr, generator.super_resolve(low, guide).sr)
+
+
+def test_files_of_generators_that_need_their_guide_say_nothing_of_an_optional_one(tmp_path):
+    _, path = save(tmp_path)
+    assert b"guide_optional" not in path.read_bytes()
+    assert not load_generator(path, CPU).guide_optional
+    with pytest.raises(ValueError, match="guide_dropout"):
+        build_generator(SMALL, MEANS, True, 0)(torch.zeros(1, 3, 3, 2), torch.zeros(1, 3, 24, 16))

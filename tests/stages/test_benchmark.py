@@ -550,3 +550,22 @@ def test_the_seed_chooses_the_faces_and_null_takes_all():
     first, second = (choose_faces(rows, identity, 10, seed) for seed in (0, 1))
     assert not np.array_equal(first, second)
     assert set(first.tolist()) <= set(rows.tolist())
+
+
+def test_a_model_whose_guide_may_be_left_out_answers_without_it_in_a_row_of_its_own(tmp_path):
+    world = write_world(tmp_path)
+    faces = Faces(world.inputs["faces"])
+    generator = build_generator(NETWORKS, faces.means, True, 7, guide_optional=True)
+    metadata = Metadata("generator", NETWORKS, faces.means, faces.height, faces.width, guide_optional=True)
+    save_weights(world.weights("gwainet"), generator, metadata)
+    out = tmp_path / "out"
+    run(make_params(), **world.inputs, out=out, recorder=NullRecorder())
+    report = BenchmarkReport.model_validate_json((out / "benchmark.json").read_text())
+    (row,) = (entry for entry in report.systems if entry.system.endswith("-none"))
+    assert (row.system, row.title, row.model, row.guide) == ("gwainet-none", "GWAInet (no guide)", "gwainet", "none")
+    table = of_system(pd.read_csv(out / "benchmark.csv"), "gwainet-none")
+    assert (table["guide_row"] == -1).all()
+    for row, psnr in zip(table["row"].tolist(), table["psnr"].tolist(), strict=True):
+        made = generator.eval().super_resolve(np.array(faces.lr[row])[None]).sr[0]
+        expected = all_metrics(made, np.array(faces.hr[row]), np.array(faces.lr[row]))["psnr"]
+        assert psnr == pytest.approx(expected, abs=0.02)  # decoders are composed there

@@ -2,14 +2,15 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import torch
 
-from gwainet.errors import CheckpointError
+from gwainet.errors import CheckpointError, TrainingError
 from gwainet.nets.model import build_cnet, load_generator, load_into, read_weights
-from tests.training_params import Project, check_outputs, content, metrics
+from tests.training_params import Interrupting, Project, check_outputs, content, metrics
 
 STAGE, PSNR = "train_adversarial", "train_psnr"
 CPU = torch.device("cpu")
@@ -99,3 +100,31 @@ def test_inet_of_another_training_makes_other_weights(started: Project):
     first = weights(started.run(STAGE, "gwainet", out="first"))
     started.run("pretrain_inet", epochs=0.0, seed=5)
     assert not same(first, weights(started.run(STAGE, "gwainet", out="second")))
+
+
+def test_r1_with_an_average_and_one_critic_update_resumes_to_the_same_bytes(started: Project):
+    settings: dict[str, Any] = {
+        "objective": "r1",
+        "critic_updates": 1,
+        "ema_decay": 0.5,
+        "warm_up_steps": 2,
+        "decay": "cosine",
+    }
+    whole = started.run(STAGE, "gwainet", out="whole", **settings)
+    with pytest.raises(KeyboardInterrupt):
+        started.run(STAGE, "gwainet", Interrupting(3), out="again", **settings)
+    again = started.run(STAGE, "gwainet", out="again", **settings)
+    assert content(again) == content(whole)
+    assert "margin" in pd.read_csv(whole / "curves.csv").columns
+
+
+def test_a_critic_beyond_its_limit_stops_the_training_and_writes_nothing(started: Project):
+    with pytest.raises(TrainingError, match=r"train_adversarial@gwanet: critic has exploded.*critic_limit"):
+        started.run(STAGE, "gwanet", critic_limit=1e-6)
+    assert not started.paths(STAGE, "gwanet")["out"].exists()
+
+
+def test_a_guide_that_could_be_left_out_may_still_be_after_this_phase(started: Project):
+    started.run(PSNR, "guided", epochs=0.0, guide_dropout=0.5)
+    out = started.run(STAGE, "gwanet")
+    assert read_weights(out / "weights.safetensors", "generator")[1].guide_optional

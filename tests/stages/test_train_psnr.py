@@ -1,12 +1,14 @@
 """Stage `train_psnr`: warper and generator, or SRnet alone, with L_content."""
 
+from typing import Any
+
 import pandas as pd
 import pytest
 import torch
 
 from gwainet.errors import CheckpointError
 from gwainet.nets.model import build_generator, build_wnet, load_generator, read_weights
-from tests.training_params import Project, check_outputs, metrics
+from tests.training_params import Interrupting, Project, check_outputs, content, metrics
 
 STAGE = "train_psnr"
 CPU = torch.device("cpu")
@@ -93,3 +95,36 @@ def test_the_weights_of_the_highest_validation_psnr_are_kept(warped: Project):
     assert metrics(ends)["steps"] == best["step"]
     last, _ = read_weights(ends / "weights.safetensors", "generator")
     assert all(torch.equal(kept[name], last[name]) for name in kept)
+
+
+PLUS: dict[str, Any] = {
+    "ema_decay": 0.5,
+    "guide_dropout": 0.25,
+    "other_guides": 0.25,
+    "horizontal_flip": True,
+    "warm_up_steps": 2,
+    "decay": "cosine",
+    "networks": {"image_skip": True},
+}
+
+
+def test_with_every_param_that_is_not_the_papers_an_interrupted_training_ends_with_the_same_bytes(warped: Project):
+    whole = warped.run(STAGE, "guided", out="whole", **PLUS)
+    with pytest.raises(KeyboardInterrupt):
+        warped.run(STAGE, "guided", Interrupting(5), out="again", **PLUS)
+    again = warped.run(STAGE, "guided", out="again", **PLUS)
+    assert content(again) == content(whole)
+
+
+def test_the_averaged_weights_are_what_is_written_and_their_guide_may_be_left_out(warped: Project):
+    settings = {**PLUS, "networks": {}}  # with the skip nothing becomes better than bicubic in so few steps
+    out = warped.run(STAGE, "guided", **settings)
+    plain = warped.run(STAGE, "guided", out="plain", **{**settings, "ema_decay": 0.0})
+    assert metrics(out)["kept_step"] > 1
+    faces, generator = warped.faces, load_generator(out / "weights.safetensors", CPU)
+    averaged, trained = (read_weights(path / "weights.safetensors", "generator") for path in (out, plain))
+    assert averaged[0].keys() == trained[0].keys()  # a file like any other
+    assert not torch.equal(averaged[0]["gnet.srnet.conv_in.weight"], trained[0]["gnet.srnet.conv_in.weight"])
+    assert averaged[1].guide_optional
+    low = faces.lr[faces.targets("test")[:1]]
+    assert generator.super_resolve(low).sr.shape == (1, faces.height, faces.width, 3)

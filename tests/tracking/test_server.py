@@ -18,6 +18,7 @@ from gwainet.tracking.registry import Registered
 from gwainet.tracking.unsent import send_unsent
 from gwainet.training.checkpoint import Checkpoints
 from gwainet.training.loop import Plan, fit
+from gwainet.training.sampling import BatchSampler
 from tests.tracking.server import Gate, serve_mlflow
 from tests.tracking.stages import PARAMS, children, parents, stage, wait_for
 
@@ -40,9 +41,10 @@ class Phase:
 
     modules: dict[str, torch.nn.Module]
     optimisers: dict[str, torch.optim.Optimizer]
+    samplers: list[BatchSampler]
 
     def __init__(self) -> None:
-        self.modules, self.optimisers = {}, {}
+        self.modules, self.optimisers, self.samplers = {}, {}, []
         self.steps = 0
 
     def step(self, step: int) -> dict[str, torch.Tensor]:

@@ -6,10 +6,11 @@ import pytest
 import torch
 from PIL import Image
 
-from gwainet.errors import GwainetError
+from gwainet.errors import TrainingError
 from gwainet.recorder import NullRecorder
 from gwainet.training.checkpoint import Checkpoints
 from gwainet.training.loop import Plan, fit
+from gwainet.training.sampling import BatchSampler
 
 CPU = torch.device("cpu")
 
@@ -32,6 +33,7 @@ class Quadratic:
         torch.nn.init.zeros_(self.model.weight)
         self.modules: dict[str, torch.nn.Module] = {"model": self.model}
         self.optimisers: dict[str, torch.optim.Optimizer] = {"model": torch.optim.Adam(self.model.parameters(), lr=0.1)}
+        self.samplers: list[BatchSampler] = []
         self.peak, self.die_at, self.nan_at, self.steps = peak, die_at, nan_at, []
         self.weights = {0: 0.0}
 
@@ -123,7 +125,7 @@ def test_a_phase_of_no_steps_leaves_its_weights_and_writes_readable_tables(tmp_p
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_name_and_step(tmp_path):
-    with pytest.raises(GwainetError, match="loss is not finite at step 6"):
+    with pytest.raises(TrainingError, match=r"^x: loss is not finite at step 6: .*There was no checkpoint yet"):
         fit(Quadratic(nan_at=5), Plan("x", 20, validate_every=50), checkpoints(tmp_path), NullRecorder(), CPU)
 
 
@@ -140,7 +142,7 @@ def test_the_steps_after_the_last_whole_block_are_drawn_and_checked_too(tmp_path
     outcome = fit(Quadratic(), plan, checkpoints(tmp_path), NullRecorder(), CPU)
     assert [row["step"] for row in outcome.curves[-2:]] == [1000, 1001]
     checkpoints(tmp_path).remove()
-    with pytest.raises(GwainetError, match="not finite at step 1001"):
+    with pytest.raises(TrainingError, match="not finite at step 1001"):
         fit(Quadratic(nan_at=1000), plan, checkpoints(tmp_path), NullRecorder(), CPU)
 
 
@@ -212,3 +214,49 @@ def test_a_signal_that_is_ignored_stops_nothing(tmp_path):
     finally:
         signal.signal(signal.SIGINT, before)
     assert outcome.steps == 20
+
+
+class Broken(Quadratic):
+    """Its weight becomes infinite in a step whose loss was still finite."""
+
+    def __init__(self, at):
+        super().__init__()
+        self.at = at
+
+    def step(self, step):
+        made = super().step(step)
+        if step == self.at:
+            self.model.weight.data.fill_(torch.inf)
+        return made
+
+
+def test_weights_that_are_not_finite_never_take_a_good_checkpoints_place(tmp_path):
+    plan = Plan("x", 20, validate_every=50, checkpoint_seconds=0.0)
+    with pytest.raises(
+        TrainingError, match=r"weights of the model are not finite after step 6: .*checkpoint of step 5"
+    ):
+        fit(Broken(5), plan, checkpoints(tmp_path), NullRecorder(), CPU)
+    state = checkpoints(tmp_path).load(CPU)
+    assert state is not None
+    assert state["outcome"]["steps"] == 5
+    assert state["modules"]["model"]["weight"].isfinite().all()
+
+
+def test_losses_that_are_not_finite_since_the_curves_last_point_are_not_saved(tmp_path):
+    # a point of the curves every 2 steps, a checkpoint at each: the sums are looked at between the points, too
+    plan = Plan("x", 1000, validate_every=5000, checkpoint_seconds=0.0)
+    with pytest.raises(TrainingError, match=r"loss is not finite at step 7: .*checkpoint of step 6 is kept"):
+        fit(Quadratic(nan_at=6), plan, checkpoints(tmp_path), NullRecorder(), CPU)
+
+
+def test_a_loss_beyond_its_limit_has_exploded(tmp_path):
+    plan = Plan("x", 1000, validate_every=5000, limits={"loss": 8.0, "other": 1.0})
+    with pytest.raises(TrainingError, match=r"loss has exploded: 8\.\S+ in the mean between steps 1 and 2, where 8"):
+        fit(Quadratic(), plan, checkpoints(tmp_path), NullRecorder(), CPU)
+
+
+def test_a_training_that_never_became_better_says_so(tmp_path, capsys):
+    fit(Quadratic(peak=0), Plan("x", 6, 3, best="score"), checkpoints(tmp_path / "a"), NullRecorder(), CPU)
+    assert "score was never better than before the first step" in capsys.readouterr().err
+    fit(Quadratic(peak=6), Plan("x", 6, 3, best="score"), checkpoints(tmp_path / "b"), NullRecorder(), CPU)
+    assert "never better" not in capsys.readouterr().err

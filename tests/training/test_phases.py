@@ -4,22 +4,22 @@ import numpy as np
 import pytest
 import torch
 
+from gwainet import losses
 from gwainet.dataset import Faces
 from gwainet.nets.blocks import initialise
 from gwainet.nets.inet import PairHead
 from gwainet.nets.model import build_cnet, build_generator, build_inet, build_wnet
 from gwainet.params import Networks, PretrainInet, PretrainWnet, SchedulePart, TrainAdversarial, TrainPsnr
-from gwainet.psnr import psnr
 from gwainet.training.phases import (
     AdversarialPhase,
     IdentityPhase,
     PsnrPhase,
     WarpPhase,
-    mean_psnr,
     schedule_steps,
     steps_of,
-    validation_rows,
+    total_steps,
 )
+from gwainet.training.validation import mean_psnr
 from tests.faces import write_faces
 
 CPU = torch.device("cpu")
@@ -165,7 +165,7 @@ def test_the_schedule_changes_the_learning_rate_at_the_parts_border(faces):
     phase = adversarial(faces, schedule=schedule, batch_size=2, critic_updates=1)
     targets = len(phase.batches.targets)
     border, end = round(0.5 * targets / 2), round(0.75 * targets / 2)
-    assert phase.parts == [(border, 1e-3), (end, 1e-5)]
+    assert phase.rates.parts == [(border, 1e-3), (end, 1e-5)]
     phase.step(border - 1)
     assert phase.optimisers["generator"].param_groups[0]["lr"] == 1e-3
     phase.step(border)
@@ -213,16 +213,80 @@ def test_the_auc_is_one_for_a_perfect_and_zero_for_an_inverted_judge(faces):
         assert phase.validate()["auc"] == (1.0 if sign > 0 else 0.0)
 
 
-def test_mean_psnr_is_the_mean_of_the_images_values(faces):
-    generator = build_generator(SMALL, faces.means, guided=False, seed=0)
-    rows = faces.targets("validation")
-    made = generator.super_resolve(faces.lr[rows]).sr
-    expected = np.mean([psnr(a, b) for a, b in zip(made, faces.hr[rows], strict=True)])
-    assert mean_psnr(generator, faces, rows) == pytest.approx(expected)
+def test_the_learning_rate_warms_up_then_falls_by_a_cosine(faces):
+    settings = TrainPsnr(batch_size=4, epochs=2.0, warm_up_steps=3, decay="cosine", wnet_learning_rate_factor=0.5)
+    phase = PsnrPhase(build_generator(SMALL, faces.means, guided=True, seed=0), faces, settings, CPU)
+    steps = total_steps(settings, len(phase.batches.targets))
+    gnet, wnet = phase.optimisers["generator"].param_groups
+    for step in (0, 1, 3, steps // 2, steps - 1):
+        phase.step(step)
+        rising = min(1.0, (step + 1) / 4)
+        expected = settings.learning_rate * rising * (1 + np.cos(np.pi * step / steps)) / 2
+        assert gnet["lr"] == pytest.approx(expected)
+        assert wnet["lr"] == pytest.approx(expected / 2)
 
 
-def test_validation_faces_are_spread_over_the_identities(faces):
-    rows = validation_rows(faces, TrainPsnr(validation_faces=2))
-    assert len(rows) == 2
-    assert len(set(faces.identity[rows])) == 2
-    assert len(validation_rows(faces, TrainPsnr(validation_faces=1000))) == len(faces.targets("validation"))
+def test_a_resumed_training_has_the_learning_rate_of_its_step_not_of_its_checkpoint(faces):
+    settings = TrainPsnr(batch_size=4, epochs=2.0, decay="cosine", wnet_learning_rate_factor=0.5)
+    generator = build_generator(SMALL, faces.means, guided=True, seed=0)
+    first = PsnrPhase(generator, faces, settings, CPU)
+    first.step(3)
+    second = PsnrPhase(generator, faces, settings, CPU)
+    second.optimisers["generator"].load_state_dict(first.optimisers["generator"].state_dict())
+    first.step(4)
+    second.step(4)
+    rates = [[group["lr"] for group in phase.optimisers["generator"].param_groups] for phase in (first, second)]
+    assert rates[0] == rates[1]
+    assert rates[0][0] == pytest.approx(2 * rates[0][1])
+
+
+def test_the_kept_generator_is_the_exponential_average_of_the_steps(faces):
+    generator = build_generator(SMALL, faces.means, guided=True, seed=0)
+    phase = PsnrPhase(generator, faces, TrainPsnr(batch_size=2, ema_decay=0.75, learning_rate=1e-2), CPU)
+    seen = []
+    for step in range(3):
+        phase.step(step)
+        seen.append(weights(generator))
+    for name, kept in phase.kept.state_dict().items():
+        expected = 0.75 * (0.75 * seen[0][name] + 0.25 * seen[1][name]) + 0.25 * seen[2][name]
+        torch.testing.assert_close(kept, expected, msg=name)
+    assert changed(phase.kept, seen[2])
+    assert set(phase.modules) == {"generator", "average"}  # both are saved in a checkpoint
+    assert phase.validate()["psnr"] == mean_psnr(phase.kept, faces, phase.rows)
+    assert phase.validate()["psnr"] != mean_psnr(generator, faces, phase.rows)
+
+
+def test_without_an_average_the_trained_generator_itself_is_kept(faces):
+    phase = adversarial(faces)
+    assert phase.kept is phase.generator
+    assert set(phase.modules) == {"generator", "critic"}
+
+
+def test_the_adversarial_phase_averages_once_a_generator_update(faces):
+    phase = adversarial(faces, with_inet=False, batch_size=2, critic_updates=2, ema_decay=0.5)
+    phase.step(0)
+    assert not changed(phase.kept, weights(phase.generator))
+    phase.step(1)
+    assert changed(phase.kept, weights(phase.generator))
+    assert int(phase.average.model.n_averaged) == 2
+
+
+def test_r1_trains_the_critic_by_the_logistic_loss_and_the_gradient_at_real_images(faces):
+    phase = adversarial(faces, with_inet=False, batch_size=2, objective="r1", lambda_r1=3.0, critic_updates=1)
+    batch = phase.critic_batches.batch(0, CPU)
+    with torch.no_grad():
+        i_sr = phase.generator(batch.i_lr, batch.i_lru, batch.i_gi).i_sr
+    gradient = losses.image_gradient(phase.critic, batch.i_gt)
+    penalty = gradient.square().sum(dim=(1, 2, 3)).mean() / 2
+    fake, real = phase.critic(i_sr), phase.critic(batch.i_gt)
+    expected = (1 + fake.exp()).log().mean() + (1 + (-real).exp()).log().mean() + 3 * penalty
+    made = phase.critic_step(0)
+    assert made["critic"].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert set(made) == {"critic", "margin", "penalty"}  # not the Wasserstein distance
+    fake = phase.critic(phase.generator(*_inputs(phase)).i_sr)
+    assert phase.generator_step(0)["adversarial"].item() == pytest.approx((1 + (-fake).exp()).log().mean().item())
+
+
+def _inputs(phase):
+    batch = phase.batches.batch(0, CPU)
+    return batch.i_lr, batch.i_lru, batch.i_gi

@@ -11,7 +11,7 @@ from gwainet.images import error_picture
 from gwainet.nets.model import build_generator
 from gwainet.params import Networks
 from gwainet.training import pictures
-from gwainet.training.phases import gains_over_bicubic, sample_sheet
+from gwainet.training.validation import gains_over_bicubic, sample_sheet
 from tests.faces import write_faces
 
 SMALL = Networks(width=4, blocks_per_group=1, warp_blocks=1)

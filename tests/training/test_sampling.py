@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from gwainet.dataset import Faces
+from gwainet.errors import DataError
 from gwainet.training.sampling import BatchSampler, PairSampler, draw_partners
 from tests.faces import write_faces
 
@@ -88,3 +89,53 @@ def test_partners_of_other_people_are_uniform_over_the_splits_other_photos(faces
     assert np.array_equal(drawn, others)
     expected = 2000 / len(others)
     assert ((counts - expected) ** 2 / expected).sum() < 3 * len(others)
+
+
+def test_guides_are_dropped_and_wrong_in_the_shares_that_are_asked_for(faces):
+    mixed = BatchSampler(faces, 400, seed=0, stream="generator", guide_dropout=0.25, other_guides=0.25)
+    seen = []
+
+    def watch(rows, guides, _device, _flip, _flip_guide, drop):
+        seen.append((rows, guides, drop))
+
+    faces.batch, before = watch, faces.batch
+    try:
+        mixed.batch(0, CPU)
+    finally:
+        faces.batch = before
+    ((rows, guides, drop),) = seen
+    wrong = faces.identity[rows] != faces.identity[guides]
+    assert not (wrong & drop).any()  # one or the other
+    assert 0.18 < drop.mean() < 0.32
+    assert 0.18 < wrong.mean() < 0.32
+    assert (faces.manifest["split"].to_numpy()[guides] == "train").all()
+
+
+def test_a_dropped_guide_is_the_mean_colour_and_the_others_are_as_they_were(faces):
+    plain = BatchSampler(faces, 32, seed=0, stream="generator").batch(5, CPU)
+    made = BatchSampler(faces, 32, seed=0, stream="generator", guide_dropout=0.5).batch(5, CPU)
+    dropped = (made.i_gi == 0).flatten(1).all(dim=1)
+    assert 0 < dropped.sum() < 32
+    assert torch.equal(made.i_gi[~dropped], plain.i_gi[~dropped])
+    assert torch.equal(made.i_gt, plain.i_gt)
+    assert torch.equal(made.i_lr, plain.i_lr)
+
+
+def test_shares_of_nought_draw_what_was_drawn_before_there_were_shares(faces):
+    plain = BatchSampler(faces, 8, seed=0, stream="generator", horizontal_flip=True)
+    made = BatchSampler(faces, 8, 0, "generator", True, guide_dropout=0.0, other_guides=0.0)
+    assert torch.equal(plain.batch(3, CPU).i_gi, made.batch(3, CPU).i_gi)
+
+
+def test_wrong_guides_need_other_people(tmp_path):
+    alone = Faces(write_faces(tmp_path / "faces", identities=6, images=3))
+    alone.manifest["split"] = ["train"] * 3 + ["test"] * (len(alone.manifest) - 3)
+    with pytest.raises(DataError, match="two people"):
+        BatchSampler(alone, 2, 0, "generator", other_guides=0.5)
+
+
+def test_a_split_without_targets_is_refused(tmp_path):
+    empty = Faces(write_faces(tmp_path / "faces", identities=6, images=3))
+    empty.manifest["split"] = "test"
+    with pytest.raises(DataError, match="no targets"):
+        BatchSampler(empty, 2, 0, "generator")
