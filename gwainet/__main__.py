@@ -37,6 +37,24 @@ Overrides = Annotated[
 ]
 Root = Annotated[Path, typer.Option("--root", help="Where data/, models/ and reports/ lie.")]
 
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="See whether it would run: a training makes a few steps. Nothing is written."),
+]
+
+
+def _in_a_folder(path: Path | None) -> Path | None:
+    """Refuse a file to write whose folder does not exist, before any work."""
+    if path is not None and not path.parent.is_dir():
+        raise typer.BadParameter(f"the folder {path.parent} does not exist: create it, or give another path")
+    return path
+
+
+Trace = Annotated[
+    Path | None,
+    typer.Option("--trace", help="Write a trace of some training steps (ui.perfetto.dev).", callback=_in_a_folder),
+]
+
 LONG_LINE = 4000  # characters: in a file or a pipe nothing is wrapped
 
 SUMMARIES = {
@@ -53,7 +71,13 @@ SUMMARIES = {
 
 
 def run_stage(
-    stage: Stage, variant: str | None, params_file: Path, profile: str | None, overrides: list[str], root: Path
+    stage: Stage,
+    variant: str | None,
+    params_file: Path,
+    profile: str | None,
+    overrides: list[str],
+    root: Path,
+    dry_run: bool = False,
 ) -> None:
     """Load the params and run the stage on the paths that `dvc.yaml` names.
 
@@ -63,7 +87,11 @@ def run_stage(
     params = load_params(params_file, profile, overrides)
     # a DVC experiment may run in a copy of the tree: its records and checkpoints belong to the repository
     store = Path(os.environ.get("DVC_ROOT", root))
-    stage.execute(params, variant, stage.paths(params.profile, variant, root), store)
+    paths = stage.paths(params.profile, variant, root)
+    if dry_run:
+        stage.rehearse(params, variant, paths)
+    else:
+        stage.execute(params, variant, paths, store)
 
 
 @contextmanager
@@ -88,6 +116,15 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def _trace(stage: Stage, path: Path | None) -> None:
+    """Hand the trace's file on to the training, which may run in other processes."""
+    if path is None:
+        return
+    if not stage.trains:
+        raise typer.BadParameter(f"{stage.name} trains nothing that could be traced")
+    os.environ["GWAINET_TRACE"] = str(path.resolve())  # gwainet.training.TRACE, whose import is heavy
+
+
 def _add(stage: Stage) -> None:
     """Make a command of a stage."""
 
@@ -96,9 +133,12 @@ def _add(stage: Stage) -> None:
         profile: Profile = None,
         overrides: Overrides = None,
         root: Root = Path(),
+        dry_run: DryRun = False,
+        trace: Trace = None,
     ) -> None:
+        _trace(stage, trace)
         with user_errors():
-            run_stage(stage, None, params, profile, overrides or [], root)
+            run_stage(stage, None, params, profile, overrides or [], root, dry_run)
 
     def command_of_variant(
         variant: Annotated[str, typer.Option("--variant", help=f"One of: {', '.join(stage.variants)}.")],
@@ -106,11 +146,14 @@ def _add(stage: Stage) -> None:
         profile: Profile = None,
         overrides: Overrides = None,
         root: Root = Path(),
+        dry_run: DryRun = False,
+        trace: Trace = None,
     ) -> None:
         if variant not in stage.variants:
             raise typer.BadParameter(f"{stage.name} has the variants {', '.join(stage.variants)}, not {variant}")
+        _trace(stage, trace)
         with user_errors():
-            run_stage(stage, variant, params, profile, overrides or [], root)
+            run_stage(stage, variant, params, profile, overrides or [], root, dry_run)
 
     function: Callable[..., None] = command_of_variant if stage.variants else command
     app.command(stage.name, help=SUMMARIES[stage.name])(function)
@@ -303,13 +346,6 @@ def show_lineage(
     else:
         on_terminal = Console().is_terminal
         Console(highlight=False, emoji=False, width=None if on_terminal else LONG_LINE).print(tree(walk))
-
-
-def _in_a_folder(path: Path | None) -> Path | None:
-    """Refuse a file to write whose folder does not exist, before any work."""
-    if path is not None and not path.parent.is_dir():
-        raise typer.BadParameter(f"the folder {path.parent} does not exist: create it, or give another path")
-    return path
 
 
 def _picture(path: Path | None) -> Path | None:

@@ -16,11 +16,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from gwainet.errors import DataError
 from gwainet.params import Params
 from gwainet.progress import say
 from gwainet.recorder import NullRecorder
+
+REHEARSED_FACES = 16  # validated in a dry run, at most: one batch
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,38 @@ class Stage:
             function(params, recorder=recorder, **arguments)
         say(f"{task.name}: wrote {task.out}")
         return tracking.page(recorder, store)
+
+    def rehearse(self, params: Params, variant: str | None, paths: Mapping[str, Path]) -> None:
+        """Look whether the stage could run: of a training a few real steps are made, in one process, and thrown away.
+
+        Nothing is written but below a temporary folder, and nothing is tracked.
+
+        Raises:
+            GwainetError: what would stop the stage.
+        """
+        for name, path in paths.items():
+            if name == "out":
+                say(
+                    f"{self.name}: would write {path}"
+                    + (", which exists and would be replaced" if path.exists() else "")
+                )
+            elif path.exists():
+                say(f"{self.name}: reads {path}")
+            elif not self.trains and name != "source":  # a training says itself what it needs; drawn people need none
+                raise DataError(f"{path} does not exist: run the stage that writes it")
+        if self.trains:
+            from gwainet.training.trials import a_few_steps  # heavy
+
+            section = getattr(params, self.name)
+            changed = {"validation_faces": min(section.validation_faces, REHEARSED_FACES)}
+            runtime = params.runtime.model_copy(update={"processes": 1})
+            params = params.model_copy(update={self.name: section.model_copy(update=changed), "runtime": runtime})
+            with TemporaryDirectory() as folder, a_few_steps():
+                arguments: dict[str, object] = {**paths, "out": Path(folder) / "out", "work": Path(folder) / "work"}
+                if variant is not None:
+                    arguments["variant"] = variant
+                self.function()(params, recorder=NullRecorder(), **arguments)
+        say(f"{self.name}: nothing was written")
 
     @contextmanager
     def _checkpoints_mirrored(self) -> Iterator[None]:

@@ -21,6 +21,7 @@ from gwainet.training import distributed
 from gwainet.training.checkpoint import Checkpoints
 from gwainet.training.guards import check_losses, check_weights, memory_explained
 from gwainet.training.sampling import BatchSampler
+from gwainet.training.trials import traced
 
 CURVE_POINTS = 400  # of a whole training: enough for a curve, few enough for any tracking server
 
@@ -144,7 +145,8 @@ def _fit(phase: Phase, plan: Plan, checkpoints: Checkpoints, recorder: Recorder,
             best_state = _copy(phase.modules)
     # a training that was killed after its patience had ended, before its stage wrote anything, is not continued
     last = done if _out_of_patience(plan, outcome) else plan.steps
-    with _stop_after_a_step() as asked, progress(plan.description, plan.steps, "steps", done) as ticker:
+    bar = progress(plan.description, plan.steps, "steps", done)
+    with _stop_after_a_step() as asked, traced(device) as step_is_done, bar as ticker:
         for step in range(done, last):
             with memory_explained(phase.samplers, lambda: phase.step(step), device, _kept(checkpoints, saved)):  # noqa: B023
                 made = phase.step(step)
@@ -167,6 +169,7 @@ def _fit(phase: Phase, plan: Plan, checkpoints: Checkpoints, recorder: Recorder,
                     best_state = _copy(phase.modules)
                 stop = _out_of_patience(plan, outcome)
             ticker.advance()
+            step_is_done()
             signalled = asked()
             due = time.monotonic() - saved_at >= plan.checkpoint_seconds or signalled is not None
             # of several processes each has sums of its own, and the first one's alone are saved: then only empty ones

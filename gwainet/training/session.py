@@ -14,6 +14,7 @@ from gwainet.errors import CheckpointError
 from gwainet.files import code_digest, file_digest, staged_directory, write_json
 from gwainet.nets.model import Metadata, save_weights
 from gwainet.params import Params, TrainAdversarial
+from gwainet.progress import say
 from gwainet.recorder import Recorder
 from gwainet.training import KEEP, distributed, launch
 from gwainet.training.checkpoint import Checkpoints
@@ -21,6 +22,7 @@ from gwainet.training.device import choose_device, device_facts, fold_for_traini
 from gwainet.training.loop import Outcome, Phase, Plan, fit
 from gwainet.training.phases import Settings, total_steps
 from gwainet.training.pictures import histogram
+from gwainet.training.trials import peak_memory, steps_to_make
 
 GAINS_TITLE = "PSNR of each validation face over bicubic"
 
@@ -100,7 +102,8 @@ class Session:
         """
         launch.check_share(settings.batch_size, distributed.size())
         fold_for_training(phase.modules.values(), self.params.runtime, self.device)
-        steps = total_steps(settings, len(self.faces.targets("train")))
+        planned = total_steps(settings, len(self.faces.targets("train")))
+        steps = steps_to_make(planned)
         seconds = self.params.runtime.checkpoint_seconds
         limits = {"critic": settings.critic_limit} if isinstance(settings, TrainAdversarial) else {}
         plan = Plan(self.stage, steps, settings.validate_every, best, patience, seconds, limits)
@@ -118,6 +121,9 @@ class Session:
             if gains is not None:
                 gains.to_csv(directory / "gains.csv", index=False)
                 self.recorder.picture("gains", histogram(gains["gain"].to_numpy(), GAINS_TITLE, "dB"), outcome.steps)
+        if steps < planned:
+            memory = peak_memory(self.device) / 2**20
+            say(f"{self.stage}: {steps} of {planned:,} steps of batch {settings.batch_size}; at most {memory:,.0f} MiB")
         self.recorder.artifact(out, "outputs")
         if not os.environ.get(KEEP):
             self.checkpoints.remove()
