@@ -26,7 +26,7 @@ USERS = ("postgres", "nobody")  # the first of them that there is runs the serve
 
 def missing() -> str | None:
     """Why PostgreSQL cannot run here; None if it can."""
-    absent = [program for program in ("postgres", "initdb") if _program(program) is None]
+    absent = [name for name in ("postgres", "initdb") if program(name) is None]
     if absent:
         return f"{', '.join(absent)} not found: apt-get install postgresql"
     if shutil.which("setpriv") is None:
@@ -77,7 +77,7 @@ class Postgres:
         secret.write_text(self.password)
         if self._as:
             shutil.chown(secret, *(int(one.partition("=")[2]) for one in self._as[:2]))
-        command = [str(_program("initdb")), "--pgdata", str(self._folder / "data"), "--username", self.user]
+        command = [str(program("initdb")), "--pgdata", str(self._folder / "data"), "--username", self.user]
         command += ["--pwfile", str(secret), "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]
         done = subprocess.run(
             ["setpriv", *self._as, *command], cwd=self._folder, capture_output=True, text=True, check=False
@@ -102,7 +102,7 @@ class Postgres:
             "fsync": "off",  # nothing of a test outlives the machine
             "shared_buffers": "32MB",
         }
-        command = [str(_program("postgres")), "-D", str(self._folder / "data")]
+        command = [str(program("postgres")), "-D", str(self._folder / "data")]
         command += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         log = self._folder / "postgres.log"
         with log.open("ab") as file:
@@ -179,7 +179,7 @@ def postgres() -> Iterator[Postgres]:
             server.stop()
 
 
-def _program(name: str) -> Path | None:
+def program(name: str) -> Path | None:
     """Where a program is: on PATH, or where Debian keeps those of each version (the newest)."""
     found = shutil.which(name)
     if found:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import boto3
 import mlflow.pyfunc
@@ -24,6 +25,7 @@ from gwainet.errors import TrackingError
 from gwainet.files import file_digest
 from gwainet.tracking import outbox
 from gwainet.tracking.gate import Registry
+from gwainet.tracking.lineage import lineage
 from gwainet.tracking.registry import Registered, register
 from gwainet.tracking.unsent import send_unsent
 from tests.promotion.test_promotion import (  # noqa: F401
@@ -119,34 +121,75 @@ PROJECT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Place:
-    """A server with what lies behind it.
+    """A server, and how to look at or take away the database behind it.
 
     Attributes:
         server: MLflow's.
-        store: its database, for a test that looks behind the server or takes the database away.
-        database: PostgreSQL; None where the store is a SQLite file.
-        s3: where its files lie; None where they lie in a folder.
+        store: its database.
     """
 
     server: Server
     store: str | URL
-    database: Postgres | None = None
-    s3: S3Server | None = None
 
-    @property
-    def secrets(self) -> list[str]:
-        """What must not be told to anybody."""
-        assert self.database is not None
-        assert self.s3 is not None
-        return [self.database.password, self.s3.secret_key]
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """The database fails every write while MLflow's server runs."""
+        with stages.store_away(self.server.folder):
+            yield
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql+s3"])
+@dataclass(frozen=True)
+class Team(Place):
+    """As `compose.yaml` starts it.
+
+    Attributes:
+        database: PostgreSQL.
+        s3: where files lie, in the bucket `mlflow`.
+    """
+
+    database: Postgres
+    s3: S3Server
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """The database is down."""
+        self.database.stop()
+        try:
+            yield
+        finally:
+            self.database.start()
+
+    def bucket(self) -> Any:
+        """A client of S3 with the server's keys."""
+        keys = {"aws_access_key_id": self.s3.access_key, "aws_secret_access_key": self.s3.secret_key}
+        return boto3.client("s3", endpoint_url=self.s3.endpoint, region_name="us-east-1", **keys)
+
+    @contextmanager
+    def bucket_away(self) -> Iterator[None]:
+        """The bucket is not there for a while; what was in it is gone."""
+        store = self.bucket()
+        for found in store.list_objects_v2(Bucket="mlflow").get("Contents", []):
+            store.delete_object(Bucket="mlflow", Key=found["Key"])
+        store.delete_bucket(Bucket="mlflow")
+        try:
+            yield
+        finally:
+            make_bucket(self.database, self.s3)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Both places; PostgreSQL and S3 alone where a test is about them, or runs on SQLite in its own file."""
+    if "place" in metafunc.fixturenames:
+        alone = {"team", "server"} & set(metafunc.fixturenames)
+        metafunc.parametrize("place", ["postgresql+s3"] if alone else ["sqlite", "postgresql+s3"], indirect=True)
+
+
+@pytest.fixture(scope="module")
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("server")
     with ExitStack() as stack:
         if request.param == "sqlite":
-            made = Place(sqlite_server(folder, folder / "mlflow.db"), f"sqlite:///{folder / 'mlflow.db'}")
+            made: Place = Place(sqlite_server(folder, folder / "mlflow.db"), f"sqlite:///{folder / 'mlflow.db'}")
         else:
             if reason := postgres.missing():
                 pytest.skip(reason)
@@ -157,7 +200,7 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             store = URL.create(
                 "postgresql+psycopg2", database.user, database.password, database.host, database.port, database.database
             )
-            made = Place(team_server(folder, database, s3), store, database, s3)
+            made = Team(team_server(folder, database, s3), store, database, s3)
         made.server.start()
         stack.callback(made.server.stop)
         yield made
@@ -174,7 +217,7 @@ def root(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     with connection(place.store) as opened:
         forget(opened)
     monkeypatch.chdir(tmp_path)
-    stages.AWAY[tmp_path] = lambda: away(place)
+    stages.AWAY[tmp_path] = place.away
     yield tmp_path
     del stages.AWAY[tmp_path]
 
@@ -182,6 +225,12 @@ def root(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 @pytest.fixture
 def client(root: Path, place: Place) -> MlflowClient:
     return MlflowClient(place.server.uri)
+
+
+@pytest.fixture
+def team(place: Place) -> Team:
+    assert isinstance(place, Team)
+    return place
 
 
 @pytest.fixture
@@ -193,41 +242,6 @@ def server(root: Path, place: Place) -> Server:
 def registered(root: Path) -> Registered:
     return make_chain(root)
 
-
-@contextmanager
-def away(place: Place) -> Iterator[None]:
-    """The database is down, or fails every write, while MLflow's server runs."""
-    if place.database is None:
-        file = Path(str(place.store).removeprefix("sqlite:///"))
-        with stages.store_away(file.parent):
-            yield
-        return
-    place.database.stop()
-    try:
-        yield
-    finally:
-        place.database.start()
-
-
-@contextmanager
-def bucket_away(s3: S3Server) -> Iterator[None]:
-    """The bucket, still empty, is not there for a while."""
-    store = bucket_client(s3)
-    for found in store.list_objects_v2(Bucket="mlflow").get("Contents", []):
-        store.delete_object(Bucket="mlflow", Key=found["Key"])
-    store.delete_bucket(Bucket="mlflow")
-    try:
-        yield
-    finally:
-        store.create_bucket(Bucket="mlflow")
-
-
-def bucket_client(s3: S3Server):
-    keys = {"aws_access_key_id": s3.access_key, "aws_secret_access_key": s3.secret_key}
-    return boto3.client("s3", endpoint_url=s3.endpoint, region_name="us-east-1", **keys)
-
-
-on_postgresql = pytest.mark.parametrize("place", ["postgresql+s3"], indirect=True)
 
 ONE_STAGE = """
 import sys
@@ -261,9 +275,8 @@ def test_stages_in_processes_of_their_own_find_their_execution_though_they_start
     assert parent.data.metrics == {f"{name}.one": 1.0 for name in ("benchmark", *names)}
 
 
-@on_postgresql
 def test_files_lie_in_the_bucket_and_a_client_without_a_key_of_it_reads_them_and_the_model(
-    root: Path, place: Place, client: MlflowClient
+    root: Path, team: Team, client: MlflowClient
 ):
     with stage(root, "register_model", None) as recorder:
         registered = register(made := candidate(root), recorder)
@@ -271,8 +284,7 @@ def test_files_lie_in_the_bucket_and_a_client_without_a_key_of_it_reads_them_and
     assert not [name for name in os.environ if name.startswith(("AWS_", "PG"))]
     run = client.get_run(recorder.run_id)
     assert run.info.artifact_uri.startswith("mlflow-artifacts:/")
-    assert place.s3 is not None
-    objects = bucket_client(place.s3).list_objects_v2(Bucket="mlflow")["Contents"]
+    objects = team.bucket().list_objects_v2(Bucket="mlflow")["Contents"]
     sizes = {found["Key"].rpartition("/")[2]: found["Size"] for found in objects}
     assert sizes["weights.safetensors"] == made.weights.stat().st_size
     version = Registry(root, "faces", 60.0).find("@challenger")
@@ -282,11 +294,9 @@ def test_files_lie_in_the_bucket_and_a_client_without_a_key_of_it_reads_them_and
     assert served.metadata.signature.inputs.input_names() == ["lr", "guide"]
 
 
-@on_postgresql
-def test_files_that_the_bucket_did_not_take_are_sent_when_it_is_back(root: Path, place: Place, client: MlflowClient):
+def test_files_that_the_bucket_did_not_take_are_sent_when_it_is_back(root: Path, team: Team, client: MlflowClient):
     (root / "page.html").write_text("<p>")
-    assert place.s3 is not None
-    with bucket_away(place.s3), stage(root) as recorder:
+    with team.bucket_away(), stage(root) as recorder:
         recorder.artifact(root / "page.html", "reports")
         recorder.metrics({"loss": 1.0}, 1)
     send_unsent(root)
@@ -295,12 +305,37 @@ def test_files_that_the_bucket_did_not_take_are_sent_when_it_is_back(root: Path,
     assert not list((root / ".gwainet" / "unsent").glob("*"))
 
 
+# ---------------------------------------------------------------- as docs/tracking.md says
+
+
+def test_a_dump_that_is_restored_has_all_runs_and_the_schema_can_be_upgraded(
+    root: Path, team: Team, client: MlflowClient, registered: Registered
+):
+    before = {run.info.run_id: run.to_dictionary() for run in all_runs(client)}
+    dump, connect = root / "mlflow.dump", {**os.environ, **team.database.environment()}
+
+    def run(*command: str) -> None:
+        subprocess.run(command, env=connect, check=True)
+
+    run(str(postgres.program("pg_dump")), "--format=custom", f"--file={dump}", "mlflow")
+    with connection(team.store) as opened:
+        forget(opened)
+    assert client.search_experiments(filter_string="name = 'gwainet'") == []
+    team.server.stop()
+    try:
+        run(str(postgres.program("pg_restore")), "--dbname=mlflow", "--clean", "--if-exists", str(dump))
+        run(sys.executable, "-m", "mlflow", "db", "upgrade", "postgresql+psycopg2:///mlflow")
+    finally:
+        team.server.start()
+    assert {run.info.run_id: run.to_dictionary() for run in all_runs(client)} == before
+    assert lineage(root, "models:/faces@challenger").gaps == []
+
+
 # ---------------------------------------------------------------- who gets in, and what is told
 
 
-@on_postgresql
-def test_a_page_of_a_foreign_name_is_refused_and_nobody_listens_but_on_the_loopback_interface(place: Place):
-    server = place.server
+def test_a_page_of_a_foreign_name_is_refused_and_nobody_listens_but_on_the_loopback_interface(team: Team):
+    server = team.server
     for host in (f"localhost:{server.port}", f"127.0.0.1:{server.port}", "localhost:6000"):
         assert status(server.uri, host) == 200, host
     for host in FOREIGN:
@@ -310,29 +345,24 @@ def test_a_page_of_a_foreign_name_is_refused_and_nobody_listens_but_on_the_loopb
     assert listens(psutil.Process(server.process.pid)) == {("127.0.0.1", server.port)}
 
 
-@on_postgresql
-def test_nobody_gets_into_the_database_or_the_bucket_without_its_password(place: Place):
+def test_nobody_gets_into_the_database_without_its_password(team: Team):
     import psycopg2
 
-    assert place.database is not None
     with (
         pytest.raises(psycopg2.OperationalError, match="password authentication failed"),
-        place.database.connect(password="guessed"),
+        team.database.connect(password="guessed"),
     ):
         pytest.fail("it let somebody in")
 
 
-@on_postgresql
 def test_no_password_and_no_key_is_in_a_log_a_tag_a_file_or_a_list_of_processes_even_when_stores_fail(
-    root: Path, place: Place, client: MlflowClient, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    root: Path, team: Team, client: MlflowClient, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ):
     caplog.set_level("DEBUG")
     (root / "page.html").write_text("<p>")
-    assert place.s3 is not None
-    assert place.database is not None
-    with stage(root) as recorder, bucket_away(place.s3):
+    with stage(root) as recorder, team.bucket_away():
         recorder.artifact(root / "page.html", "reports")
-    with away(place):
+    with team.away():
         with pytest.raises(TrackingError) as error, stage(root, variant="banet"):
             pytest.fail("the stage must not start")
         with pytest.raises(TrackingError) as other:
@@ -342,30 +372,24 @@ def test_no_password_and_no_key_is_in_a_log_a_tag_a_file_or_a_list_of_processes_
         register(candidate(root), recorder)
     gate = Registry(root, "faces", 60.0)
     gate.promote(gate.find("@challenger"), None, "{}", "first")
-    log = place.server.log.read_text()
+    log = team.server.log.read_text()
     assert "NoSuchBucket" in log
     assert "OperationalError" in log
     told = [log, *capfd.readouterr(), caplog.text, str(error.value), str(other.value)]
     told += [str(run.to_dictionary()) for run in all_runs(client)]
     told += [f"{version} {version.tags}" for version in client.search_model_versions("name = 'faces'")]
     told += [file.read_text() for file in (root / ".gwainet").rglob("*") if file.is_file()]
-    process = psutil.Process(place.server.process.pid)
+    process = psutil.Process(team.server.process.pid)
     processes = [process, *process.children(recursive=True)]
     told += [" ".join(process.cmdline()) for process in processes]
-    for secret in place.secrets:
+    for secret in (team.database.password, team.s3.secret_key):
         assert secret in process.environ().values()  # it has them, or this would show nothing
         assert not [text for text in told if secret in text]
 
 
-# ---------------------------------------------------------------- compose.yaml
-
-
-def test_what_runs_here_is_what_compose_runs(place: Place):
-    """`team_server` reads the command from the file: this holds that it does not leave any of it out."""
-    if place.database is None:
-        return
+def test_the_command_that_runs_here_is_all_of_composes(team: Team):
     command = yaml.safe_load((PROJECT / "compose.yaml").read_text())["services"]["mlflow"]["command"]
-    running = psutil.Process(place.server.process.pid).cmdline()
-    options = [option for option in command[2:] if "${" not in option]
-    assert [option for option in options if option not in running] == []
-    assert len(running) == len(["python", "-m", *command])
+    running = psutil.Process(team.server.process.pid).cmdline()
+    assert running[1:4] == ["-m", "mlflow", "server"]
+    assert [option for option in command[2:] if "${" not in option and option not in running] == []
+    assert len(running[4:]) == len(command[2:])
