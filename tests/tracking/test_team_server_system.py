@@ -108,7 +108,7 @@ from tests.tracking.test_runs import (  # noqa: F401
     test_what_the_server_will_never_take_does_not_hold_up_the_rest,
 )
 from tests.tracking.test_unsent import (  # noqa: F401
-    test_a_store_that_is_still_away_costs_nothing,
+    a_stage_without_its_store,
     test_everything_arrives_and_the_runs_end_as_and_when_they_did,
     test_what_is_refused_stays_in_the_file_and_the_rest_is_sent,
 )
@@ -304,6 +304,16 @@ def test_files_that_the_bucket_did_not_take_are_sent_when_it_is_back(root: Path,
     assert [file.path for file in client.list_artifacts(recorder.run_id, "reports")] == ["reports/page.html"]
     assert client.get_run(recorder.run_id).info.status == "FINISHED"
     assert not list((root / ".gwainet" / "unsent").glob("*"))
+
+
+def test_a_database_that_is_still_down_is_said_and_costs_nothing(root: Path, team: Team, client: MlflowClient):
+    path = a_stage_without_its_store(root)
+    before = path.read_text()
+    with team.away(), pytest.raises(TrackingError, match=f"cannot use the MLflow server {team.server.uri}"):
+        send_unsent(root)
+    assert path.read_text() == before
+    send_unsent(root)
+    assert children(client)[0].info.status == "FINISHED"
 
 
 # ---------------------------------------------------------------- as docs/tracking.md says
