@@ -29,6 +29,9 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 
+LOOPBACK = ("localhost", "127.0.0.1")  # names by which a browser, perhaps through a tunnel, asks for `serve`
+
+
 def stage_run(task: Task) -> AbstractContextManager[Recorder]:
     """Track one stage: a child run of the pipeline execution's run, closed with the stage's own end.
 
@@ -86,7 +89,10 @@ def serve(root: Path, port: int) -> None:
         raise TrackingError("there are no runs yet: `make repro` makes them")
     # without the workers of MLflow's job queue, which nothing here uses: 1 process in place of 9
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+    # MLflow's own default takes names such as 10.example.com for addresses of a private network
+    os.environ.setdefault("MLFLOW_SERVER_ALLOWED_HOSTS", ",".join(f"{host},{host}:*" for host in LOOPBACK))
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = uri  # it may hold a password: everybody sees a process's arguments
     page = f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"
     print(f"MLflow: {page}  (Ctrl-C ends it)", flush=True)
-    arguments = ["server", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
+    arguments = ["server", "--host", "127.0.0.1", "--port", str(port)]
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments])  # noqa: S606

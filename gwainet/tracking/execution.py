@@ -4,6 +4,7 @@ import getpass
 import hashlib
 import json
 import os
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -79,8 +80,9 @@ def user() -> str:
 
 
 def shown(uri: str) -> str:
-    """A URI fit to be printed: without a password."""
+    """A URI fit to be printed: without a password, which a database's may also have as an option."""
     password = urlsplit(uri).password
+    uri = re.sub(r"([?&]password=)[^&#]*", r"\1***", uri)
     return uri.replace(f":{password}@", ":***@") if password else uri
 
 

@@ -92,18 +92,9 @@ class Outbox:
     def _flush(self) -> bool:
         """Send all that waits; False if the server could not be reached: then the rest still waits."""
         try:
-            while self._metrics and not self._given_up:
-                block = [self._metrics[i] for i in range(min(BLOCK, len(self._metrics)))]
-                self._deliver(
-                    Parcel(
-                        {"metrics": _as_json(block)},
-                        # a metric that is sent twice, after an answer got lost, is stored once
-                        partial(self._client.log_batch, self._run_id, metrics=block),
-                    )
-                )
-                for _ in block:
-                    self._metrics.popleft()
+            self._send_metrics()
             while self._parcels and not self._given_up:
+                self._send_metrics()  # those reported before it: the parcel that closes the run reads their last values
                 self._deliver(self._parcels[0])
                 self._parcels.popleft()
         except Exception as error:  # noqa: BLE001  any error of any artifact store: kept, tried again, reported
@@ -113,6 +104,22 @@ class Outbox:
             say(f"MLflow at {self._server} is back: what waited was sent")
         self._failures, self.problem = 0, ""
         return True
+
+    def _send_metrics(self) -> None:
+        """Send the metrics that wait now, in blocks; those that come meanwhile wait for the next time."""
+        left = len(self._metrics)
+        while left > 0 and not self._given_up:
+            block = [self._metrics[i] for i in range(min(BLOCK, left))]
+            self._deliver(
+                Parcel(
+                    {"metrics": _as_json(block)},
+                    # a metric that is sent twice, after an answer got lost, is stored once
+                    partial(self._client.log_batch, self._run_id, metrics=block),
+                )
+            )
+            for _ in block:
+                self._metrics.popleft()
+            left -= len(block)
 
     def _deliver(self, parcel: Parcel) -> None:
         """Send one thing; what the server will never take is put aside, so that the rest is not held up."""

@@ -43,7 +43,7 @@ from gwainet.tracking.execution import (
     tracking_uri,
     user,
 )
-from gwainet.tracking.outbox import Outbox, Parcel, brief, now_ms
+from gwainet.tracking.outbox import Outbox, Parcel, brief, is_refusal, now_ms
 
 # what matters is raised, and reported by us in one line: MLflow would print the whole traceback before
 logging.getLogger("mlflow").setLevel(logging.CRITICAL)
@@ -400,20 +400,29 @@ def _parent(
     for other in found[1:]:
         for child in _stages(client, experiment, other.info.run_id):
             client.set_tag(child.info.run_id, "mlflow.parentRunId", found[0].info.run_id)
-        client.delete_run(other.info.run_id)
+        _remove(client, other.info.run_id)
     if not found:
         made = client.create_run(
             experiment, run_name=name, tags={**tags, "gwainet.kind": "pipeline", "gwainet.pipeline_key": key}
         )
         found = all_of_it() or [made]
         if found[0].info.run_id != made.info.run_id:
-            client.delete_run(made.info.run_id)
+            _remove(client, made.info.run_id)
         elif status != "RUNNING":
             client.update_run(made.info.run_id, status=status)
     parent: str = found[0].info.run_id
     if status == "RUNNING" and found[0].info.status != "RUNNING":
         client.update_run(parent, status="RUNNING")
     return parent
+
+
+def _remove(client: MlflowClient, run_id: str) -> None:
+    """Delete a run that another stage, which starts at this moment, may just have deleted."""
+    try:
+        client.delete_run(run_id)
+    except MlflowException:
+        if client.get_run(run_id).info.lifecycle_stage == "active":
+            raise
 
 
 def _share(
@@ -423,18 +432,29 @@ def _share(
 
     All params, so that two executions can be compared whatever was skipped; a pod knows those of its stage alone.
     """
-    known = client.get_run(parent).data
-    missing = [RunTag(key, value) for key, value in facts.items() if key not in known.tags]
-    if missing:
-        client.log_batch(parent, tags=missing)
-    if params is None:
-        return
-    whole = [name for name in type(params).model_fields if name not in ("profile", "runtime")]
-    shared = whole if params.digest() == params_digest(params) else sections
-    values = {"profile": params.profile, **params.flat(shared)}
-    new = [Param(key, _param(value)) for key, value in values.items() if key not in known.params]  # none can change
-    for block in _blocks(new):
-        client.log_batch(parent, params=block)
+    values: dict[str, object] = {}
+    if params is not None:
+        whole = [name for name in type(params).model_fields if name not in ("profile", "runtime")]
+        shared = whole if params.digest() == params_digest(params) else sections
+        values = {"profile": params.profile, **params.flat(shared)}
+    before = -1
+    while True:
+        known = client.get_run(parent).data
+        tags = [RunTag(key, value) for key, value in facts.items() if key not in known.tags]
+        new = [Param(key, _param(value)) for key, value in values.items() if key not in known.params]  # none can change
+        try:
+            if tags:
+                client.log_batch(parent, tags=tags)
+            for block in _blocks(new):
+                client.log_batch(parent, params=block)
+        except MlflowException as error:
+            # PostgreSQL refuses a block of which another stage, which starts at this moment, wrote a part
+            left = len(tags) + len(new)
+            if not is_refusal(error) or left == before:
+                raise
+            before = left
+        else:
+            return
 
 
 def _close_abandoned(client: MlflowClient, experiment: str, root: Path) -> None:

@@ -20,8 +20,8 @@ from ruamel.yaml import YAML
 import gwainet
 from pipeline.containers import LABEL
 from tests.pipeline.test_local_system import files
+from tests.servers.tracking import sqlite_server
 from tests.test_dvc_system import _environment
-from tests.tracking.test_runs import Server
 from tests.training_params import PIPELINE
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(3600)]
@@ -176,7 +176,7 @@ def test_the_pipeline_in_containers_writes_the_files_that_it_writes_here(engine:
 def test_a_stage_that_fails_in_a_container_says_so_here_and_on_mlflows_server(image: str, tmp_path: Path):
     root = project(tmp_path / "root", fetch_faces={"source": "folder"})
     MlflowClient(f"sqlite:///{tmp_path / 'server.db'}").search_experiments()  # makes its tables
-    server = Server(tmp_path, tmp_path / "server.db")
+    server = sqlite_server(tmp_path, tmp_path / "server.db")
     try:
         server.start()
         code, printed = run(root, "--image", image, MLFLOW_TRACKING_URI=server.uri)

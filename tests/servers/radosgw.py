@@ -6,7 +6,6 @@ Needs Debian's packages radosgw, ceph-mon, ceph-osd and ceph-common; no service 
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -16,6 +15,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
+
+from tests.servers.ports import free_port
 
 PROGRAMS = ("radosgw", "ceph-mon", "ceph-osd", "ceph", "ceph-authtool", "monmaptool", "radosgw-admin")
 SECONDS = 120.0  # to wait for a daemon
@@ -65,7 +66,7 @@ def radosgw(folder: Path) -> Iterator[S3Server]:
     folder = folder.resolve()
     ceph = _Ceph(folder)
     with ExitStack() as stack:
-        mon_port, gateway_port = _free_port(), _free_port()
+        mon_port, gateway_port = free_port(), free_port()
         ceph.configure(mon_port, gateway_port)
         ceph.make_monitor(mon_port)
         ceph.start(stack, "ceph-mon", "--id", "a")
@@ -231,9 +232,3 @@ def _answers(endpoint: str) -> bool:
         return True
     except OSError:
         return False
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])

@@ -79,6 +79,8 @@ def test_the_store_is_the_server_of_the_environment_else_the_projects_own(
 
 def test_a_password_is_never_shown():
     assert shown("https://me:secret@mlflow.example.org/x") == "https://me:***@mlflow.example.org/x"
+    with_options = "postgresql://db/mlflow?user=me&password=se%26cret&sslmode=require"
+    assert shown(with_options) == "postgresql://db/mlflow?user=me&password=***&sslmode=require"
     assert shown("sqlite:////tmp/mlflow.db") == "sqlite:////tmp/mlflow.db"
 
 

@@ -18,8 +18,9 @@ from gwainet.errors import TrackingError
 from gwainet.tracking.claim import PREFIX
 from gwainet.tracking.execution import user
 from gwainet.tracking.gate import Registry, Version
+from tests.servers.tracking import Server
 from tests.tracking.promoting import act_once, promote_again_and_again
-from tests.tracking.test_runs import Server, server  # noqa: F401  a fixture
+from tests.tracking.test_runs import server  # noqa: F401  a fixture
 
 TRIES = 50
 

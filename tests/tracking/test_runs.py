@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.request import urlopen
 
 import mlflow.artifacts
 import numpy as np
@@ -19,7 +18,9 @@ from PIL import Image
 from gwainet.errors import TrackingError
 from gwainet.params import check_params
 from gwainet.tracking import Task, outbox, stage_run, where
+from gwainet.tracking.execution import tracking_uri
 from gwainet.tracking.registry import register
+from tests.servers.tracking import Server, sqlite_server
 from tests.tracking.models import candidate
 from tests.tracking.stages import PARAMS, all_runs, children, parents, stage, store_away, wait_for
 
@@ -238,7 +239,7 @@ def _hold_a_stage(root: Path, variant: str, barrier: object) -> None:
 
 
 def test_four_processes_on_a_new_database_make_one_parent(root: Path):
-    (root / "mlflow.db").unlink()
+    (root / "mlflow.db").unlink(missing_ok=True)
     barrier = FORK.Barrier(4)
     processes = [FORK.Process(target=_hold_a_stage, args=(root, f"v{i}", barrier)) for i in range(4)]
     for process in processes:
@@ -246,7 +247,7 @@ def test_four_processes_on_a_new_database_make_one_parent(root: Path):
     for process in processes:
         process.join(120)
     assert [process.exitcode for process in processes] == [0, 0, 0, 0]
-    client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    client = MlflowClient(tracking_uri(root))
     assert len(parents(client)) == 1
     assert [run.info.status for run in children(client)] == ["FINISHED"] * 4
     assert parents(client)[0].info.status == "FINISHED"
@@ -441,46 +442,9 @@ def test_importing_the_package_is_cheap_and_turns_telemetry_off():
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, cwd=Path(__file__).parents[2])
 
 
-class Server:
-    """A real MLflow server on this machine."""
-
-    def __init__(self, folder: Path, database: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self.folder, self.database = folder, database
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--backend-store-uri", f"sqlite:///{self.database}", "--workers", "1"]
-        command += ["--artifacts-destination", str(self.folder / "server-artifacts")]
-        with (self.folder / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                command,
-                cwd=self.folder,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-            )
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            try:
-                with urlopen(f"{self.uri}/health", timeout=2):
-                    return
-            except OSError:
-                time.sleep(0.3)
-        pytest.fail((self.folder / "server.log").read_text())
-
-    def stop(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)  # the workers outlive their parent otherwise
-        self.process.wait()
-
-
 @pytest.fixture
 def server(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    server = Server(root, root / "mlflow.db")
+    server = sqlite_server(root, root / "mlflow.db")
     server.start()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")

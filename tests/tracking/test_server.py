@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,6 +118,19 @@ def test_a_stage_does_not_wait_for_ever_for_a_server_that_hangs_and_loses_nothin
     run = client.get_run(recorder.run_id)
     assert run.info.status == status
     assert len(client.get_metric_history(recorder.run_id, "loss")) == STEPS
+
+
+def test_metrics_reported_while_a_slow_request_is_under_way_arrive_before_the_run_is_closed(
+    root: Path, gate: Gate, client: MlflowClient
+):
+    with stage(root) as recorder:
+        wait_for(lambda: client.get_run(recorder.run_id).data.params)
+        gate.hold("log-batch")
+        recorder.tags({"device": "cpu"})
+        wait_for(lambda: gate.held)
+        recorder.metrics({"psnr": 20.5}, 1)
+        threading.Timer(0.5, gate.open).start()  # by then the end of the run waits too
+    assert parents(client)[0].data.metrics == {"train_psnr.guided.psnr": 20.5}
 
 
 def test_two_executions_that_differ_in_one_param_differ_in_one_row_of_mlflows_comparison(
