@@ -124,11 +124,10 @@ def describe(benchmark: BenchmarkReport, variant: str, name: str) -> str:
     if model.guided:
         how = "with another photo of the same person as guide"
         inputs, shapes = '{"lr": lr, "guide": guide}', f"{shapes}, `guide` (B, 8h, 8w, 3)"
-    split = judged(benchmark)
-    figures = headline(benchmark, variant)
+    figures, shown = headline(benchmark, variant), judged(benchmark)
     lines = [
         # the table of versions shows the first words, and shows Markdown as it is written
-        f"{figures[f'{split}.psnr']:.2f} dB, {figures[f'{split}.psnr_over_bicubic']:+.2f} over bicubic: {own.title}, "
+        f"{figures[f'{shown}.psnr']:.2f} dB, {figures[f'{shown}.psnr_over_bicubic']:+.2f} over bicubic: {own.title}, "
         f"8x face super-resolution {how}; {model.parameters:,} parameters, trained on the data of profile "
         f"`{benchmark.profile}`.",
         "",
@@ -141,18 +140,19 @@ def describe(benchmark: BenchmarkReport, variant: str, name: str) -> str:
     for split, part in benchmark.splits.items():
         lines += [
             "",
-            f"**{split}**: {part.images} faces of {part.identities} people; mean [95 % interval over people]",
+            f"#### {split}: {part.images} faces of {part.identities} people; mean [95 % interval over people]",
             "",
             "| system | " + " | ".join(benchmark.metrics) + " |",
             "|---" * (len(benchmark.metrics) + 1) + "|",
         ]
         for system in rows:
             estimates = _system(benchmark, system).splits[split]
-            cells = " | ".join(f"{_cell(estimates[metric])} &ensp;" for metric in benchmark.metrics)
-            lines.append(f"| {titles[system]} | {cells} |")
+            # MLflow's tables have no space between their columns
+            cells = " &ensp;| ".join([titles[system], *(_cell(estimates[metric]) for metric in benchmark.metrics)])
+            lines.append(f"| {cells} |")
     # slices are on the benchmark's page, not here
     told = {name: text for name, text in benchmark.conventions.items() if not name.startswith("slices")}
-    lines += ["", *(f"- {name}: {text}" for name, text in told.items())]
+    lines += ["", "#### what the figures are", *(f"- {name}: {text}" for name, text in told.items())]
     return "\n".join(lines)
 
 

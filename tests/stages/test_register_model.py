@@ -114,7 +114,7 @@ def test_the_chosen_variant_is_registered_with_its_benchmark(world: World, clien
     assert not [name for name in version.tags if name.startswith("validation.")]
     assert (version.tags["gwainet.variant"], version.tags["gwainet.data_digest"]) == (variant, faces.digest)
     assert version.tags["gwainet.metric_code_digest"] == report.metric_code_digest == metric_code_digest()
-    assert f"| {own.title} | {own.splits['test']['psnr'].mean:.3f} [" in version.description
+    assert f"| {own.title} &ensp;| {own.splits['test']['psnr'].mean:.3f} [" in version.description
     first = (
         f"{own.splits['test']['psnr'].mean:.2f} dB, {float(version.tags['test.psnr_over_bicubic']):+.2f} over bicubic"
     )
