@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, FloatRect, Page, Response, Route, sync_playwright
 
-WAIT = 15_000  # milliseconds: on a busy machine MLflow's first page takes 10 seconds
+WAIT = 60_000  # milliseconds: on a busy machine MLflow's first page takes 10 seconds
 COMMONEST = 0.985  # of a screenshot's pixels at most have one colour: a table of three rows leaves much paper
 FEWEST_COLOURS = 64
 
