@@ -26,7 +26,7 @@ def runs(address: str) -> dict[str, Run]:
 
 
 def test_every_page_from_the_experiment_to_the_champion_can_be_read_and_shows_what_it_is_for(
-    address: str, browser: Browser, album: Album, runs: dict[str, Run]
+    browser: Browser, address: str, album: Album, runs: dict[str, Run]
 ):
     stages = [f"{name}@{variant}" if variant else name for name, s in STAGES.items() for variant in s.variants or ("",)]
     assert runs.keys() == {"tiny seed-1", *stages}

@@ -26,7 +26,7 @@ TEXTS = f"""() => [...document.querySelectorAll("body *")]
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_fits_its_window_can_be_read_and_loads_nothing(
-    project: Path, browser: Browser, album: Album, name: str, width: int, scheme: Literal["light", "dark"]
+    browser: Browser, project: Path, album: Album, name: str, width: int, scheme: Literal["light", "dark"]
 ):
     address = (project / "reports" / "tiny" / PAGES[name]).as_uri()
     watch = Watch(address)
