@@ -16,6 +16,8 @@ from gwainet.tracking.execution import Task, experiment_name, is_default_store, 
 
 __all__ = ["Task", "open_execution", "page", "serve", "stage_run", "where"]
 
+TRAINING_PAGES = "workflowType=machine_learning"  # an address without it opens MLflow's pages for language models
+
 # Read by MLflow when it is imported, which this package's other modules do: they must be set before. A user's own win.
 for _name, _value in {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -62,7 +64,9 @@ def page(recorder: Recorder, root: Path) -> str:
 def _page(root: Path, experiment: str, run: str) -> str:
     """GWAINET_MLFLOW_PAGES is the server's address for people, where that is not the one that programs use."""
     uri = os.environ.get("GWAINET_MLFLOW_PAGES") or shown(tracking_uri(root))
-    return f"{uri.rstrip('/')}/#/experiments/{experiment}/runs/{run}" if uri.startswith("http") else where(root)
+    if not uri.startswith("http"):
+        return where(root)
+    return f"{uri.rstrip('/')}/#/experiments/{experiment}/runs/{run}?{TRAINING_PAGES}"
 
 
 def open_execution(root: Path, key: str, name: str, tags: Mapping[str, str], params: Params | None) -> str:
@@ -92,7 +96,7 @@ def serve(root: Path, port: int) -> None:
     # MLflow's own default takes names such as 10.example.com for addresses of a private network
     os.environ.setdefault("MLFLOW_SERVER_ALLOWED_HOSTS", ",".join(f"{host},{host}:*" for host in LOOPBACK))
     os.environ["MLFLOW_BACKEND_STORE_URI"] = uri  # it may hold a password: everybody sees a process's arguments
-    page = f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"
+    page = f"http://127.0.0.1:{port}/#/experiments?{TRAINING_PAGES}"
     print(f"MLflow: {page}  (Ctrl-C ends it)", flush=True)
     arguments = ["server", "--host", "127.0.0.1", "--port", str(port)]
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments])  # noqa: S606

@@ -4,7 +4,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
@@ -56,6 +56,7 @@ class Candidate:
         guided: whether it takes a guide.
         report: the benchmark's directory; `benchmark.json` goes with the model.
         metrics: headline figures, such as `test.psnr`.
+        shown: names of those that are tags of the version, too: its page lists every tag, so only a few.
         tags: facts to search versions by, such as `variant`; they get the prefix `gwainet.`.
         description: in Markdown, shown on the version's page.
     """
@@ -65,6 +66,7 @@ class Candidate:
     guided: bool
     report: Path
     metrics: Mapping[str, float]
+    shown: Sequence[str]
     tags: Mapping[str, str]
     description: str
 
@@ -143,12 +145,12 @@ def _register(candidate: Candidate, recorder: RunRecorder) -> Registered:
         if str(known.version) != _version_of(client, candidate.name, CHAMPION):
             client.set_registered_model_alias(candidate.name, CHALLENGER, known.version)
         return _registered(known, weights_digest, report_digest, reused=True)
-    tags = {
+    tags = {  # in the order of the page
+        **{name: f"{candidate.metrics[name]:.4f}" for name in candidate.shown},
         **{f"gwainet.{name}": value for name, value in candidate.tags.items()},
         "gwainet.commit": recorder.code.commit,
         "gwainet.dirty": str(bool(recorder.code.changes)).lower(),
         **digests,
-        **{name: f"{value:.4f}" for name, value in candidate.metrics.items()},
     }
     model_id = _log(candidate, recorder, tags)
     try:

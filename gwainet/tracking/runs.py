@@ -55,7 +55,7 @@ T = TypeVar("T")
 
 LONGEST_PARAM = 6000  # MLflow's limits
 LONGEST_TAG = 8000
-LONGEST_DIGEST = 36
+SHOWN_DIGITS = 12  # of a data set's digest: MLflow's table cuts off more, and what the data were used for with it
 PARAMS_IN_A_CALL = 100
 NAME = re.compile(r"^[A-Za-z0-9_\-./ ]+$")
 
@@ -158,7 +158,7 @@ class RunRecorder:
         """Record which data were used."""
         data = {
             "name": name,
-            "digest": digest[:LONGEST_DIGEST],
+            "digest": digest[:SHOWN_DIGITS],
             "source_type": "local",
             "source": json.dumps({"uri": str(self._source)}),
             "profile": json.dumps({"digest": digest, **profile}, default=str),

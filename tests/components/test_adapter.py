@@ -135,7 +135,9 @@ def test_in_a_pod_the_run_belongs_to_the_kubeflow_run_and_its_page_is_linked(
     assert parent.data.tags["gwainet.params_digest"] == "digest of all"
     assert parent.data.tags["gwainet.commit"] == "c" * 40
     run = runs(client, "stage")["fetch_faces"].info
-    address = f"https://mlflow.example.com/#/experiments/{run.experiment_id}/runs/{run.run_id}"
+    address = (
+        f"https://mlflow.example.com/#/experiments/{run.experiment_id}/runs/{run.run_id}?workflowType=machine_learning"
+    )
     assert raw.out.metadata == {"mlflow": address}
     assert f'<a href="{address}"' in Path(raw.page.path).read_text()
 

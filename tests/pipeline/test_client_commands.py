@@ -57,7 +57,10 @@ def test_submit_makes_the_mlflow_run_that_the_stages_will_find(call, kubeflow, p
         result = call("submit", "--package", package, "--run-name", "third try")
         (run,) = MlflowClient(gate.address).search_runs(["1"])
     assert result.exit_code == 0, result.stderr
-    assert f"MLflow: {gate.address}/#/experiments/1/runs/{run.info.run_id}\n" in result.stderr
+    assert (
+        f"MLflow: {gate.address}/#/experiments/1/runs/{run.info.run_id}?workflowType=machine_learning\n"
+        in result.stderr
+    )
     assert result.stdout == f"{kubeflow.address}/#/runs/details/run-0\n"
     assert (run.info.run_name, run.info.status) == ("third try", "SCHEDULED")
     tags, params = run.data.tags, run.data.params

@@ -111,9 +111,14 @@ def test_the_chosen_variant_is_registered_with_its_benchmark(world: World, clien
     assert float(version.tags["test.psnr_over_bicubic"]) == pytest.approx(
         next(p for p in report.comparisons if (p.a, p.b) == (variant, "bicubic")).splits["test"]["psnr"].mean, abs=1e-4
     )
+    assert not [name for name in version.tags if name.startswith("validation.")]
     assert (version.tags["gwainet.variant"], version.tags["gwainet.data_digest"]) == (variant, faces.digest)
     assert version.tags["gwainet.metric_code_digest"] == report.metric_code_digest == metric_code_digest()
-    assert f"| {own.title} | {own.splits['test']['psnr'].mean:.3f} [" in version.description
+    assert f"| {own.title} &ensp;| {own.splits['test']['psnr'].mean:.3f} [" in version.description
+    first = (
+        f"{own.splits['test']['psnr'].mean:.2f} dB, {float(version.tags['test.psnr_over_bicubic']):+.2f} over bicubic"
+    )
+    assert version.description.startswith(first)
     assert ("guide" in version.description.split("```")[1]) == (variant == "gwainet")
     assert "- psnr: dB" in version.description
     assert "slices" not in version.description

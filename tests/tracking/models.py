@@ -32,6 +32,7 @@ def candidate(folder: Path, guided: bool = True, seed: int = 0, **changes: objec
         guided=guided,
         report=report,
         metrics={"test.psnr": 24.25, "validation.psnr": 25.0},
+        shown=["test.psnr"],
         tags={"variant": "gwainet", "data_digest": "abc"},
         description="**A model**",
     )

@@ -42,12 +42,11 @@ def test_a_model_becomes_a_version_with_all_that_is_known_of_it(root: Path, clie
         "gwainet.report_digest": tree_digest(made.report),
         "gwainet.served_digest": served_digest(),
         "test.psnr": "24.2500",
-        "validation.psnr": "25.0000",
     }
     run = client.get_run(registered.run_id)
     assert run.info.status == "FINISHED"
     assert [output.model_id for output in run.outputs.model_outputs] == [registered.model_id]
-    (model,) = client.search_logged_models([run.info.experiment_id], "metrics.`test.psnr` > 24")
+    (model,) = client.search_logged_models([run.info.experiment_id], "metrics.`validation.psnr` > 24")
     assert (model.model_id, model.status) == (registered.model_id, "READY")
 
 

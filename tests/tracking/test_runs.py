@@ -297,7 +297,7 @@ def test_pictures_files_folders_tags_and_data_are_recorded(root: Path, client: M
     assert len(run.data.tags["long"]) == 8000
     assert run.data.params["long"] == "y" * 5997 + "..."
     (used,) = run.inputs.dataset_inputs
-    assert (used.dataset.name, used.dataset.digest) == ("demo", ("0123456789abcdef" * 4)[:36])
+    assert (used.dataset.name, used.dataset.digest) == ("demo", "0123456789ab")
     assert json.loads(used.dataset.profile) == {"digest": "0123456789abcdef" * 4, "train images": 12}
     assert [(tag.key, tag.value) for tag in used.tags] == [("mlflow.data.context", "training")]
 

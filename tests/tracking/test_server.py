@@ -169,7 +169,8 @@ def test_the_stages_of_a_submitted_run_find_the_run_that_its_submitter_made(
         root, execution.kubeflow_key("run-0"), "demo-1", {"gwainet.kubeflow_run": "https://k"}, params
     )
     (made,) = parents(client)
-    assert page == f"{gate.address}/#/experiments/{made.info.experiment_id}/runs/{made.info.run_id}"
+    address = f"{gate.address}/#/experiments/{made.info.experiment_id}/runs/{made.info.run_id}"
+    assert page == f"{address}?workflowType=machine_learning"
     assert (made.info.run_name, made.info.status) == ("demo-1", "SCHEDULED")
     assert made.data.tags["gwainet.params_digest"] == params.digest()
     assert made.data.params["train_psnr.learning_rate"] == "0.0002"
