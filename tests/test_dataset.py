@@ -76,18 +76,19 @@ def test_identities_of_different_sizes_keep_their_guides_apart(copy):
 
 
 def test_offsets_bound_each_persons_run_of_rows(sampled):
-    runs = sampled.manifest.groupby(["split", "identity"], sort=False)["row"]
-    assert sampled.offsets.tolist() == [*runs.min().tolist(), len(sampled.manifest)]
-    assert np.array_equal(np.repeat(np.diff(sampled.offsets), np.diff(sampled.offsets)), sampled.identity_size)
+    faces = Faces(sampled)
+    runs = faces.manifest.groupby(["split", "identity"], sort=False)["row"]
+    assert faces.offsets.tolist() == [*runs.min().tolist(), len(faces.manifest)]
+    assert np.array_equal(np.diff(faces.offsets), runs.size())
 
 
 def test_pairs_are_copies_of_the_arrays_rows(sampled):
-    rows = np.array([5, 0, 5, 3])
-    targets, guides = sampled.pairs(rows, rows[::-1].copy())
-    assert np.array_equal(targets, sampled.hr[rows])
-    assert np.array_equal(guides, sampled.hr[rows[::-1]])
+    faces, rows = Faces(sampled), np.array([5, 0, 5, 3])
+    targets, guides = faces.pairs(rows, rows[::-1].copy())
+    assert np.array_equal(targets, faces.hr[rows])
+    assert np.array_equal(guides, faces.hr[rows[::-1]])
     targets[:] = 0
-    assert sampled.hr[5].any()
+    assert faces.hr[5].any()
 
 
 def test_guides_are_uniform_over_the_other_images(tmp_path):

@@ -25,7 +25,7 @@ from gwainet.training.pictures import histogram
 GAINS_TITLE = "PSNR of each validation face over bicubic"
 
 # editing anything else leaves an interrupted training resumable
-_CODE = ("nets", "training", "losses.py", "psnr.py", "dataset.py", "tensors.py", "images.py")
+_CODE = ("nets", "training", "losses.py", "psnr.py", "dataset.py", "tensors.py", "images.py", "bicubic.py")
 
 
 class Session:
