@@ -66,7 +66,8 @@ def _take(face: Uint8, seed: int) -> Uint8:
     moved = np.roll(face, random.integers(-4, 5, 2), (0, 1))[:, :: random.choice((-1, 1))]
     noise = np.roll(_noise(seed % 64), random.integers(0, 100, 2), (0, 1))
     light = moved * random.uniform(0.75, 1.15, 3).astype(np.float32) + noise
-    return np.clip(light, 0, 255).astype(np.uint8)
+    taken: Uint8 = np.clip(light, 0, 255).astype(np.uint8)
+    return taken
 
 
 @lru_cache(maxsize=64)
