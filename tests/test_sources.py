@@ -4,6 +4,7 @@ import io
 import multiprocessing
 import os
 import re
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from gwainet.errors import DataError, SourceError
 from gwainet.params import Crop, FetchFaces
 from gwainet.sources import Files, Listing, Photo, Rejection, licence, locate, open_store, reopen
 from gwainet.sources.crop import Cropped, Face, crop_photo, pixel_digest, write_faces
+from gwainet.sources.packed import PackedPictures
 from tests.photos import (
     CROP,
     Made,
@@ -467,6 +469,23 @@ def test_processes_give_the_same_faces_in_the_same_order(tmp_path: Path) -> None
             assert np.array_equal(one.hr, other.hr)
             assert np.array_equal(one.lr, other.lr)
             assert one.result.pixels == pixel_digest(one.hr, one.lr)
+
+
+def test_memory_does_not_grow_with_the_number_of_photos(tmp_path: Path) -> None:
+    box = Crop()
+    path = write_zip(tmp_path / "set.zip", {"a/1.jpg": encoded(pixels(1, 218, 178), "JPEG")})
+    hr, lr = tmp_path / "hr.npy", tmp_path / "lr.npy"
+    peaks = []
+    for count in (80, 800):
+        PackedPictures(hr, box.height, box.width, create=True).close()
+        PackedPictures(lr, box.height // 8, box.width // 8, create=True).close()
+        files = ["a/1.jpg"] * count
+        tracemalloc.start()
+        assert sum(isinstance(face, Face) for face in write_faces(path, files, box, 1, hr, lr)) == count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert hr.stat().st_size > 800 * 168 * 144 * 3
+    assert peaks[1] - peaks[0] < 720 * 400  # bytes: where in the zip a photo lies; a crop has 72,576
 
 
 def test_a_process_that_dies_ends_the_stage_with_advice(tmp_path: Path) -> None:
