@@ -1,4 +1,4 @@
-"""`python -m benchmarks training` and `python -m benchmarks inference`: print the tables."""
+"""`python -m benchmarks training` (or `inference`, `preparation`, `pairs`): print the tables."""
 
 import argparse
 import os
@@ -7,7 +7,7 @@ from rich.console import Console
 
 from benchmarks.cases import CASES
 from benchmarks.peer import missing_basicsr
-from benchmarks.timing import Form, interleave, machine, table
+from benchmarks.timing import Form, interleave, machine, rates, table
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of one operation (default 1)")
     parser.add_argument("--seconds", type=float, default=30.0, help="for each case, about (default 30)")
     options = parser.parse_args()
-    console = Console(width=120)
+    console = Console(width=150)
     console.print(machine(options.threads))
     for name, case in CASES.items():
         if not {name, case.group} & set(options.chosen):
@@ -28,7 +28,12 @@ def main() -> None:
             console.print(f"{case.title}: skipped, {missing}")
             continue
         forms = [Form(form, "benchmarks.form", [name, form, str(options.threads)]) for form in case.forms]
-        console.print(table(case.title, interleave(forms, options.seconds), case.images))
+        turns = interleave(forms, options.seconds)
+        if case.unit is None:
+            console.print(table(case.title, turns, case.images))
+        else:
+            counts = {form: case.fewer.get(form, case.images) for form in turns}
+            console.print(rates(case.title, turns, counts, case.unit))
     console.print(f"load average after {os.getloadavg()[0]:.1f}")
 
 

@@ -1,7 +1,7 @@
 """What the benchmarks compare; every function here runs in a form's own process."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor, nn
 
+from benchmarks import pairs, preparation
 from benchmarks.timing import Work
 from gwainet import losses
 from gwainet.dataset import Faces
@@ -33,15 +34,19 @@ class Case:
 
     Attributes:
         title: what is timed.
-        group: `training` or `inference`.
+        group: `training`, `inference`, `preparation` or `pairs`.
         images: that one turn works on.
         forms: name -> what builds the work, given the threads; the first is what the others are compared with.
+        fewer: forms whose turn works on fewer, since they are slow; times are then given for one.
+        unit: what one of them is called, where times are given for one.
     """
 
     title: str
     group: str
     images: int
     forms: Mapping[str, Callable[[int], Work]]
+    fewer: Mapping[str, int] = field(default_factory=dict)
+    unit: str | None = None
 
 
 def _faces() -> Faces:
@@ -182,6 +187,15 @@ def _answers(batch: int) -> Case:
 
 
 CASES: dict[str, Case] = {
+    "preparation": Case(
+        f"{preparation.PHOTOS:,} photos of CelebA's size into faces",
+        "preparation",
+        preparation.PHOTOS,
+        preparation.FORMS,
+        preparation.FEWER,
+        "photo",
+    ),
+    "pairs": Case("Random pairs of targets and guides", "pairs", pairs.PAIRS, pairs.FORMS, pairs.FEWER, "pair"),
     "psnr16": _psnr(16),
     "psnr4": _psnr(4),
     "critic": Case(

@@ -12,16 +12,17 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from rich.table import Table
 
 FEWEST, MOST = 3, 21  # rounds
-Work = Callable[[], float]  # does it once; a number that every form must agree on
+Value = float | dict[str, str]  # a number that every form must agree on, or digests, equal where two forms have one
+Work = Callable[[], Value | Callable[[], Value]]  # does it once; a function is called when the clock has stopped
 
 
 @dataclass(frozen=True)
@@ -29,16 +30,18 @@ class Turns:
     """What was measured of a form.
 
     Attributes:
-        cpu: seconds of all threads, of each turn.
+        cpu: seconds of all threads and of the processes that it started, of each turn.
         wall: seconds, of each turn.
         memory: the process's peak in MB, above what it had before the form was built.
         value: of the first turn.
+        processes: peak in MB of the largest process that it started.
     """
 
     cpu: list[float]
     wall: list[float]
     memory: float
-    value: float
+    value: Value
+    processes: float = 0.0
 
 
 class Form:
@@ -50,7 +53,7 @@ class Form:
         self.process = subprocess.Popen(  # noqa: S603
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        self.turns: list[dict[str, float]] = []
+        self.turns: list[dict[str, Any]] = []
 
     def turn(self) -> None:
         """Ask, and wait for the answer.
@@ -69,14 +72,21 @@ class Form:
         self.turns.append(json.loads(line))
 
     def close(self) -> None:
-        """End the process."""
-        self.process.kill()
-        self.process.wait()
+        """End the process; it may tidy up."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        try:
+            self.process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
     def measured(self) -> Turns:
         """What the turns took."""
         first, *rest = self.turns  # the first also allocates, chooses algorithms and composes decoders
-        return Turns([t["cpu"] for t in rest], [t["wall"] for t in rest], self.turns[-1]["memory"], first["value"])
+        last = self.turns[-1]
+        times = [t["cpu"] for t in rest], [t["wall"] for t in rest]
+        return Turns(*times, last["memory"], first["value"], last["processes"])
 
 
 def interleave(forms: Sequence[Form], seconds: float) -> dict[str, Turns]:
@@ -98,27 +108,44 @@ def interleave(forms: Sequence[Form], seconds: float) -> dict[str, Turns]:
             form.close()
     turns = {form.name: form.measured() for form in forms}
     values = {name: each.value for name, each in turns.items()}
-    if not np.allclose(list(values.values()), next(iter(values.values())), rtol=1e-3):
+    if not _agree(list(values.values())):
         raise RuntimeError(f"the forms do not compute the same: {values}")
     return turns
+
+
+def _agree(values: Sequence[Value]) -> bool:
+    """Numbers within rounding, digests to the letter."""
+    digests = [value for value in values if isinstance(value, dict)]
+    numbers = [value for value in values if not isinstance(value, dict)]
+    known: dict[str, str] = {}
+    if any(known.setdefault(name, digest) != digest for each in digests for name, digest in each.items()):
+        return False
+    return not numbers or np.allclose(numbers, numbers[0], rtol=1e-3)
 
 
 def serve(make: Callable[[], Work]) -> None:
     """Be a form's process: build the work, then do it at every line of standard input and answer with what it took."""
     answers: IO[str] = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the work itself prints is no answer
-    before = _peak()
+    before = _peak(resource.RUSAGE_SELF)
     work = make()
     for _ in sys.stdin:
-        cpu, wall = time.process_time(), time.perf_counter()
+        cpu, wall = _cpu(), time.perf_counter()
         value = work()
-        turn = {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
-        answers.write(json.dumps({**turn, "memory": _peak() - before, "value": value}) + "\n")
+        turn = {"cpu": _cpu() - cpu, "wall": time.perf_counter() - wall}
+        memory = {"memory": _peak(resource.RUSAGE_SELF) - before, "processes": _peak(resource.RUSAGE_CHILDREN)}
+        answers.write(json.dumps({**turn, **memory, "value": value() if callable(value) else value}) + "\n")
         answers.flush()
 
 
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+def _cpu() -> float:
+    """Seconds of this process and of those that it started and that ended."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + ended.ru_utime + ended.ru_stime
+
+
+def _peak(whose: int) -> float:
+    return resource.getrusage(whose).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def table(title: str, turns: dict[str, Turns], images: int) -> Table:
@@ -136,6 +163,31 @@ def table(title: str, turns: dict[str, Turns], images: int) -> Table:
             f"{ratio:.2f}",
             f"{low:.2f} to {high:.2f}",
             f"{each.memory / images:.0f}",
+            str(len(each.cpu)),
+        )
+    return shown
+
+
+def rates(title: str, turns: dict[str, Turns], counts: Mapping[str, int], unit: str) -> Table:
+    """A line a form: time of one of the things that its turn works on, and by how much faster than the first form."""
+    shown = Table(title=title, title_justify="left")
+    names = ("form", "of", f"CPU us a {unit}", f"{unit}s/s a core", "wall us", "times as fast", "quartiles", "peak MB")
+    for name in (*names, "largest process", "rounds"):
+        shown.add_column(name, justify="left" if name == "form" else "right")
+    first = np.array(next(iter(turns.values())).cpu) / next(iter(counts.values()))
+    for name, each in turns.items():
+        cpu = np.array(each.cpu) / counts[name]
+        low, ratio, high = np.quantile(first / cpu, (0.25, 0.5, 0.75))
+        shown.add_row(
+            name,
+            f"{counts[name]:,}",
+            f"{1e6 * np.median(cpu):.1f}",
+            f"{1 / np.median(cpu):,.0f}",
+            f"{1e6 * np.median(each.wall) / counts[name]:.1f}",
+            f"{ratio:.2f}",
+            f"{low:.2f} to {high:.2f}",
+            f"{each.memory:.0f}",
+            f"{each.processes:.0f}" if each.processes else "",
             str(len(each.cpu)),
         )
     return shown

@@ -4,6 +4,7 @@ Batches are a pure function of (seed, step): a resumed training sees what an uni
 """
 
 import json
+import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,17 @@ class Batch:
 class Faces:
     """What `prepare_faces` wrote, opened for reading.
 
+    Rows are sorted by split, then identity: a person's images lie together, and a guide lies near its target.
+
+    Attributes:
+        info: `faces.json`.
+        manifest: one row an image.
+        hr: (N, H, W, 3), mapped: pages are read as they are needed.
+        lr: (N, h, w, 3), mapped.
+        offsets: (people + 1): the rows of person p of a split are offsets[p] up to offsets[p + 1].
+        first_row: (N), first row of the row's person.
+        identity_size: (N), images of the row's person in the split.
+
     Raises:
         DataError: a file is missing, or the files do not fit together.
     """
@@ -73,13 +85,13 @@ class Faces:
         count, height, width = len(self.manifest), self.height, self.width
         self._fits("hr.npy", self.hr, (count, height, width, 3), directory)
         self._fits("lr.npy", self.lr, (count, height // SCALE, width // SCALE, 3), directory)
-        # rows are sorted by split, then identity: an identity's images of one split are one run of rows
-        starts = np.flatnonzero(np.r_[True, (identity[1:] != identity[:-1]) | (split[1:] != split[:-1])])
-        counts = np.diff(np.r_[starts, len(identity)])
-        run = np.repeat(np.arange(len(starts)), counts)
+        changes = np.r_[True, (identity[1:] != identity[:-1]) | (split[1:] != split[:-1]), True]
+        self.offsets: Rows = np.flatnonzero(changes[: count + 1]).astype(np.int64)
+        counts = np.diff(self.offsets)
         self.identity = identity
-        self.first_row: Rows = starts[run].astype(np.int64)
-        self.identity_size: Rows = counts[run].astype(np.int64)
+        self.first_row: Rows = np.repeat(self.offsets[:-1], counts)
+        self.identity_size: Rows = np.repeat(counts, counts)
+        self._hr, self._lr = _mapped(self.hr), _mapped(self.lr)
         alone = np.flatnonzero(self.identity_size < 2)
         if len(alone) and not self.fixed_guides:
             raise DataError(
@@ -115,6 +127,10 @@ class Faces:
         # without the person's own rows, which are one run
         return np.where(place >= self.first_row[rows], place + self.identity_size[rows], place).astype(np.int64)
 
+    def pairs(self, rows: Rows, guide_rows: Rows) -> tuple[Uint8, Uint8]:
+        """Copies of the targets and of the guides. Shapes: (B), (B) -> (B, H, W, 3), (B, H, W, 3)."""
+        return _gather(self._hr, rows), _gather(self._hr, guide_rows)
+
     def batch(
         self,
         rows: Rows,
@@ -134,7 +150,7 @@ class Faces:
             flip_guide: which guides to mirror.
             drop_guide: which guides to take away: 0, the mean colour, everywhere.
         """
-        target, low, guide = self.hr[rows], self.lr[rows], self.hr[guide_rows]
+        (target, guide), low = self.pairs(rows, guide_rows), _gather(self._lr, rows)
         if flip is not None:
             target[flip], low[flip] = target[flip, :, ::-1], low[flip, :, ::-1]
         if flip_guide is not None:
@@ -147,6 +163,19 @@ class Faces:
             i_gi=i_gi,
             i_gt=i_gt * 2 - 1,
         )
+
+
+def _mapped(pictures: Uint8) -> torch.Tensor:
+    """The same memory as a tensor, to be read alone."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        return torch.from_numpy(pictures)
+
+
+def _gather(pictures: torch.Tensor, rows: Rows) -> Uint8:
+    """Copies of some rows, in a third of the time of NumPy's indexing. Shapes: (N, ...), (B) -> (B, ...)."""
+    copied: Uint8 = torch.index_select(pictures, 0, torch.from_numpy(rows)).numpy()
+    return copied
 
 
 def _colour(values: object) -> tuple[float, float, float]:

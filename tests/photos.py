@@ -2,13 +2,19 @@
 
 import io
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from gwainet.params import Params, check_params
+from gwainet.params import Crop, Params, check_params
+from gwainet.sources.crop import Face, write_faces
+from gwainet.sources.packed import PackedPictures
+from gwainet.sources.photo import Rejection
+from gwainet.sources.store import Place
 
 HEIGHT, WIDTH = 44, 36  # of a photo
 CROP = {"top": 8, "left": 4, "height": 32, "width": 24}
@@ -38,10 +44,10 @@ def photo(seed: int, kind: str = "PNG") -> bytes:
     return encoded(pixels(seed), kind)
 
 
-def write_zip(path: Path, members: Mapping[str, bytes]) -> Path:
+def write_zip(path: Path, members: Mapping[str, bytes], packed: int = zipfile.ZIP_STORED) -> Path:
     """A zip of files."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(path, "w") as archive:
+    with zipfile.ZipFile(path, "w", packed) as archive:
         for name, content in members.items():
             archive.writestr(name, content)
     return path
@@ -129,6 +135,10 @@ class Contents:
         """Nobody opens a photo to plan splits."""
         raise AssertionError(f"{name} was opened")
 
+    def places(self, names: Sequence[str]) -> list[Place | None]:
+        """Nobody reads a photo to plan splits."""
+        raise AssertionError("photos were looked for")
+
     def size_and_digest(self) -> tuple[int, str]:
         """There are no bytes."""
         raise AssertionError("the photos were digested")
@@ -147,3 +157,28 @@ def params(source: str, images: str = "img_align_celeba.zip", workers: int = 1, 
             "runtime": {"workers": workers},
         }
     )
+
+
+class Made(NamedTuple):
+    """What became of a photo, and its pictures."""
+
+    result: Face | Rejection
+    hr: np.ndarray
+    lr: np.ndarray
+
+
+def begin_arrays(directory: Path) -> None:
+    """Empty `hr.npy` and `lr.npy` of small photos, for `write_faces`."""
+    PackedPictures(directory / "hr.npy", CROP["height"], CROP["width"], create=True).close()
+    PackedPictures(directory / "lr.npy", CROP["height"] // 8, CROP["width"] // 8, create=True).close()
+
+
+def made_faces(images: Path, files: Sequence[str], workers: int, directory: Path) -> list[Made]:
+    """What `write_faces` makes of small photos."""
+    begin_arrays(directory)
+    paths = directory / "hr.npy", directory / "lr.npy"
+    results = list(write_faces(images, files, Crop(**CROP), workers, *paths))
+    for path, scale in zip(paths, (1, 8), strict=True):
+        with closing(PackedPictures(path, CROP["height"] // scale, CROP["width"] // scale)) as pictures:
+            pictures.finish(len(files))
+    return [Made(*each) for each in zip(results, *map(np.load, paths), strict=True)]

@@ -75,6 +75,22 @@ def test_identities_of_different_sizes_keep_their_guides_apart(copy):
         assert set(guides.tolist()) == set(np.flatnonzero(identity == identity[row]).tolist()) - {row}
 
 
+def test_offsets_bound_each_persons_run_of_rows(sampled):
+    faces = Faces(sampled)
+    runs = faces.manifest.groupby(["split", "identity"], sort=False)["row"]
+    assert faces.offsets.tolist() == [*runs.min().tolist(), len(faces.manifest)]
+    assert np.array_equal(np.diff(faces.offsets), runs.size())
+
+
+def test_pairs_are_copies_of_the_arrays_rows(sampled):
+    faces, rows = Faces(sampled), np.array([5, 0, 5, 3])
+    targets, guides = faces.pairs(rows, rows[::-1].copy())
+    assert np.array_equal(targets, faces.hr[rows])
+    assert np.array_equal(guides, faces.hr[rows[::-1]])
+    targets[:] = 0
+    assert faces.hr[5].any()
+
+
 def test_guides_are_uniform_over_the_other_images(tmp_path):
     faces = Faces(write_faces(tmp_path, {"train": 2, "validation": 2, "test": 2}, images=6, height=16, width=16))
     random = np.random.default_rng(7)

@@ -4,25 +4,30 @@ import io
 import multiprocessing
 import os
 import re
+import tracemalloc
 import zipfile
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from gwainet.errors import DataError, SourceError
-from gwainet.images import downscale
 from gwainet.params import Crop, FetchFaces
 from gwainet.sources import Files, Listing, Photo, Rejection, licence, locate, open_store, reopen
-from gwainet.sources.crop import Face, crop_photo, crop_photos
+from gwainet.sources.crop import Cropped, Face, crop_photo, pixel_digest, write_faces
+from gwainet.sources.packed import PackedPictures
 from tests.photos import (
     CROP,
+    Made,
+    begin_arrays,
     celeba_rows,
     celeba_tables,
     encoded,
+    made_faces,
     people,
     photo,
     pixels,
@@ -343,44 +348,49 @@ def test_a_folder_is_pinned_by_names_and_sizes(tmp_path: Path) -> None:
 # --- one photo -------------------------------------------------------------------------------------------------------
 
 
-def cropped(folder: Path, content: bytes) -> Face | Rejection:
-    write_folder(folder, {"p.jpg": content})
-    return crop_photo(open_store(folder), "p.jpg", BOX)
+def cropped(content: bytes) -> tuple[Cropped | Rejection, npt.NDArray[np.uint8]]:
+    hr = np.zeros((BOX.height, BOX.width, 3), np.uint8)
+    return crop_photo("p.jpg", content, BOX, hr), hr
 
 
-def face(folder: Path, content: bytes) -> Face:
-    result = cropped(folder, content)
-    assert isinstance(result, Face), result
-    return result
+def face(content: bytes) -> tuple[Cropped, npt.NDArray[np.uint8]]:
+    result, hr = cropped(content)
+    assert isinstance(result, Cropped), result
+    return result, hr
 
 
-def test_a_crop_is_the_box_of_the_photo_and_its_lr_is_pillows_bicubic(tmp_path: Path) -> None:
-    result = face(tmp_path, photo(1))
-    expected = pixels(1)[8:40, 4:28]
-    assert np.array_equal(result.hr, expected)
-    assert np.array_equal(result.lr, downscale(expected))
-    assert (result.height, result.width, result.converted_from) == (44, 36, None)
-    assert result.sums.tolist() == [downscale(expected).sum((0, 1)).tolist(), expected.sum((0, 1)).tolist()]
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_crop_is_the_box_of_the_photo_and_its_lr_is_pillows_bicubic(tmp_path: Path, kind: str) -> None:
+    write_folder(tmp_path / "photos", {"p.jpg": photo(1, kind)})
+    ((result, hr, lr),) = made_faces(tmp_path / "photos", ["p.jpg"], 1, tmp_path)
+    expected = np.asarray(Image.open(io.BytesIO(photo(1, kind))))[8:40, 4:28]
+    low = np.asarray(Image.fromarray(expected).resize((3, 4), Image.Resampling.BICUBIC))
+    assert isinstance(result, Face)
+    assert np.array_equal(hr, expected)
+    assert np.array_equal(lr, low)
+    assert (result.photo.height, result.photo.width, result.photo.converted_from) == (44, 36, None)
+    assert result.sums == (low.sum((0, 1)).tolist(), expected.sum((0, 1)).tolist())
 
 
-def test_a_photo_turned_by_exif_is_cropped_as_it_is_looked_at(tmp_path: Path) -> None:
+def test_a_photo_turned_by_exif_is_cropped_as_it_is_looked_at() -> None:
     turned = Image.fromarray(pixels(1)).transpose(Image.Transpose.ROTATE_90)
     exif = Image.Exif()
     exif[0x0112] = 6  # look at it turned by 90 degrees clockwise
-    result = face(tmp_path, encoded(turned, exif=exif))
-    assert np.array_equal(result.hr, pixels(1)[8:40, 4:28])
+    result, hr = face(encoded(turned, exif=exif))
+    assert np.array_equal(hr, pixels(1)[8:40, 4:28])
     assert (result.height, result.width) == (44, 36)
 
 
 @pytest.mark.parametrize(("mode", "kind"), [("CMYK", "JPEG"), ("RGBA", "PNG"), ("P", "PNG")])
-def test_photos_of_other_colour_modes_are_converted_and_say_so(tmp_path: Path, mode: str, kind: str) -> None:
-    result = face(tmp_path, encoded(Image.fromarray(pixels(1)).convert(mode), kind))
+def test_photos_of_other_colour_modes_are_converted_and_say_so(mode: str, kind: str) -> None:
+    result, hr = face(encoded(Image.fromarray(pixels(1)).convert(mode), kind))
     assert result.converted_from == mode
-    assert np.abs(result.hr.astype(int) - pixels(1)[8:40, 4:28]).mean() < 30
+    assert np.abs(hr.astype(int) - pixels(1)[8:40, 4:28]).mean() < 30
 
 
-def test_a_photo_of_one_flat_colour_is_left_to_check_faces(tmp_path: Path) -> None:
-    assert not face(tmp_path, encoded(np.zeros((44, 36, 3), np.uint8))).hr.any()
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_photo_of_one_flat_colour_is_left_to_check_faces(kind: str) -> None:
+    assert not face(encoded(np.zeros((44, 36, 3), np.uint8), kind))[1].any()
 
 
 GREY = pixels(1)[..., :1].repeat(3, axis=2)
@@ -401,17 +411,17 @@ GREY = pixels(1)[..., :1].repeat(3, axis=2)
         (encoded(Image.fromarray(GREY[..., 0]).convert("LA")), "grey", "mode LA"),
     ],
 )
-def test_an_unusable_photo_is_rejected_with_its_reason(tmp_path: Path, content: bytes, reason: str, said: str) -> None:
-    result = cropped(tmp_path, content)
+def test_an_unusable_photo_is_rejected_with_its_reason(content: bytes, reason: str, said: str) -> None:
+    result, _ = cropped(content)
     assert isinstance(result, Rejection)
     assert (result.file, result.reason) == ("p.jpg", reason)
     assert re.search(said, result.detail)
 
 
-def test_a_photo_of_absurd_size_is_rejected_before_it_fills_the_memory(tmp_path: Path) -> None:
+def test_a_photo_of_absurd_size_is_rejected_before_it_fills_the_memory() -> None:
     huge = bytearray(encoded(Image.new("RGB", (50, 50)), "BMP"))
     huge[18:26] = (30_000).to_bytes(4, "little") * 2  # width and height in the header
-    result = cropped(tmp_path, bytes(huge))
+    result, _ = cropped(bytes(huge))
     assert isinstance(result, Rejection)
     assert result.reason == "too large"
 
@@ -421,12 +431,9 @@ def test_a_zip_damaged_in_its_middle_loses_that_photo_alone(tmp_path: Path) -> N
     content = bytearray(path.read_bytes())
     content[100] ^= 255
     path.write_bytes(content)
-    store = open_store(path)
-    first, second = (crop_photo(store, name, BOX) for name in store.files())
-    store.close()
-    assert isinstance(first, Rejection)
-    assert first.reason == "unreadable"
-    assert isinstance(second, Face)
+    first, second = made_faces(path, ["a/1.png", "a/2.png"], 1, tmp_path)
+    assert first.result == Rejection("a/1.png", "unreadable", "Bad CRC-32 for file 'a/1.png'")
+    assert isinstance(second.result, Face)
 
 
 @settings(max_examples=150, deadline=None)
@@ -435,14 +442,12 @@ def test_a_zip_damaged_in_its_middle_loses_that_photo_alone(tmp_path: Path) -> N
     cut=st.floats(0, 1),
     flips=st.lists(st.tuples(st.floats(0, 1), st.integers(1, 255)), max_size=8),
 )
-def test_no_damage_to_a_photo_ends_the_stage(tmp_path_factory, kind: str, cut: float, flips) -> None:
+def test_no_damage_to_a_photo_ends_the_stage(kind: str, cut: float, flips) -> None:
     content = bytearray(photo(3, kind))
     for place, bits in flips:
         content[int(place * (len(content) - 1))] ^= bits
-    result = cropped(tmp_path_factory.getbasetemp() / "damage", bytes(content[: int(len(content) * max(cut, 0.3))]))
-    if isinstance(result, Face):
-        assert result.hr.shape == (32, 24, 3)
-    else:
+    result, _ = cropped(bytes(content[: int(len(content) * max(cut, 0.3))]))
+    if isinstance(result, Rejection):
         assert result.reason in {"unreadable", "not an image", "too small", "too large", "grey"}
 
 
@@ -452,19 +457,41 @@ def test_no_damage_to_a_photo_ends_the_stage(tmp_path_factory, kind: str, cut: f
 def test_processes_give_the_same_faces_in_the_same_order(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "set.zip", {**people(9, 4), "set/person00/1.png": b"damaged"})
     files = list(open_store(path).files())
-    alone, together = (list(crop_photos(path, files, BOX, workers)) for workers in (1, 2))
+    results: list[list[Made]] = []
+    for workers in (1, 2):
+        (tmp_path / str(workers)).mkdir()
+        results.append(made_faces(path, files, workers, tmp_path / str(workers)))
+    alone, together = results
     assert len(alone) == len(together) == 36
     for one, other in zip(alone, together, strict=True):
-        if isinstance(one, Face):
-            assert isinstance(other, Face)
-            assert (one.pixels, one.sha256) == (other.pixels, other.sha256)
-        else:
-            assert one == other
+        assert one.result == other.result
+        if isinstance(one.result, Face):
+            assert np.array_equal(one.hr, other.hr)
+            assert np.array_equal(one.lr, other.lr)
+            assert one.result.pixels == pixel_digest(one.hr, one.lr)
+
+
+def test_memory_does_not_grow_with_the_number_of_photos(tmp_path: Path) -> None:
+    box = Crop()
+    path = write_zip(tmp_path / "set.zip", {"a/1.jpg": encoded(pixels(1, 218, 178), "JPEG")})
+    hr, lr = tmp_path / "hr.npy", tmp_path / "lr.npy"
+    peaks = []
+    for count in (80, 800):
+        PackedPictures(hr, box.height, box.width, create=True).close()
+        PackedPictures(lr, box.height // 8, box.width // 8, create=True).close()
+        files = ["a/1.jpg"] * count
+        tracemalloc.start()
+        assert sum(isinstance(face, Face) for face in write_faces(path, files, box, 1, hr, lr)) == count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert hr.stat().st_size > 800 * 168 * 144 * 3
+    assert peaks[1] - peaks[0] < 720 * 400  # bytes: where in the zip a photo lies; a crop has 72,576
 
 
 def test_a_process_that_dies_ends_the_stage_with_advice(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "set.zip", {"a/1.png": photo(1)})
-    faces = crop_photos(path, ["a/1.png"] * 20_000, BOX, workers=2)
+    begin_arrays(tmp_path)
+    faces = write_faces(path, ["a/1.png"] * 20_000, BOX, 2, tmp_path / "hr.npy", tmp_path / "lr.npy")
     next(faces)
     victim = multiprocessing.active_children()[0]
     victim.kill()

@@ -30,6 +30,7 @@ MEASURING = (
     "evaluation/measure.py",
     "evaluation/systems.py",
     "identity.py",
+    "bicubic.py",
     "images.py",
     "metrics.py",
     "nets",

@@ -1,4 +1,4 @@
-"""From a photo's bytes to the crop and its low-resolution image; runs in worker processes, so it imports little."""
+"""From photos to the rows of `hr.npy` and `lr.npy`; runs in worker processes, so it imports little."""
 
 import hashlib
 import warnings
@@ -10,43 +10,51 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from gwainet.images import DAMAGE, Uint8, downscale
-from gwainet.params import Crop
+from gwainet.images import DAMAGE, Uint8, channel_sums, downscale
+from gwainet.params import SCALE, Crop
+from gwainet.sources.jpeg import decode_plain
+from gwainet.sources.packed import PackedPictures
 from gwainet.sources.photo import Rejection
-from gwainet.sources.store import Store, open_store
+from gwainet.sources.store import Place, Reader, open_store
 from gwainet.workers import cores, ordered_map
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 _GREY_MODES = {"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
-_CHUNK = 16  # photos sent to a process at a time: about 1 MB of crops comes back
+_CHUNK = 16  # photos that a process works on at a time: 1 MB of crops
 
 
 @dataclass(frozen=True, slots=True)
-class Face:
-    """A usable photo.
+class Cropped:
+    """A usable photo, its crop apart.
 
     Attributes:
-        hr: (H, W, 3), the crop.
-        lr: (H/8, W/8, 3).
         sha256: of the photo's bytes.
         height: of the photo as it is looked at (after EXIF orientation), pixels.
         width: of the photo, pixels.
         converted_from: Pillow's name of the mode it had, if not RGB; else None.
-        pixels: SHA-256 of `hr` and `lr`.
-        sums: per channel over all pixels, of `lr` (row 0) and `hr` (row 1): integers, so that means are exact.
     """
 
-    hr: Uint8
-    lr: Uint8
     sha256: str
     height: int
     width: int
     converted_from: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """A photo that became a row of `hr.npy` and `lr.npy`.
+
+    Attributes:
+        photo: what it was made from.
+        pixels: SHA-256 of its pictures, `pixel_digest`.
+        sums: per channel over all pixels, of LR and of HR: integers, so that means are exact.
+    """
+
+    photo: Cropped
     pixels: str
-    sums: npt.NDArray[np.int64]
+    sums: tuple[list[int], list[int]]
 
 
 def pixel_digest(hr: Uint8, lr: Uint8) -> str:
@@ -56,15 +64,36 @@ def pixel_digest(hr: Uint8, lr: Uint8) -> str:
     return digest.hexdigest()
 
 
-def crop_photo(store: Store, file: str, box: Crop) -> Face | Rejection:
-    """Read, decode, turn upright, crop, convert to RGB and downscale a photo (Sec. 4.1; D3 and D4 in docs/paper.md).
+def crop_photo(file: str, content: bytes, box: Crop, hr: Uint8) -> Cropped | Rejection:
+    """Decode a photo, turn it upright, convert it to RGB and crop it (Sec. 4.1; D3 and D4 in docs/paper.md).
 
     A photo that cannot be used comes back as a `Rejection`: unreadable, not an image, too small, too large or grey.
+
+    Args:
+        file: its name.
+        content: its bytes.
+        box: what to crop.
+        hr: (H, W, 3), gets the crop; what it holds after a rejection means nothing.
     """
-    try:
-        content = store.read(file)
-    except (*DAMAGE, BadZipFile) as error:
-        return Rejection(file, "unreadable", _say(error))
+    mode = "RGB"
+    pixels = decode_plain(content)
+    if pixels is not None:
+        height, width = pixels.shape[:2]
+        if rejection := _too_small(file, height, width, box):
+            return rejection
+        hr[...] = pixels[box.top : box.top + box.height, box.left : box.left + box.width]
+    else:
+        judged = _crop_by_pillow(file, content, box, hr)
+        if isinstance(judged, Rejection):
+            return judged
+        height, width, mode = judged
+    if _is_grey(hr):
+        return Rejection(file, "grey", "all channels are equal")
+    return Cropped(hashlib.sha256(content).hexdigest(), height, width, None if mode == "RGB" else mode)
+
+
+def _crop_by_pillow(file: str, content: bytes, box: Crop, hr: Uint8) -> tuple[int, int, str] | Rejection:
+    """Whatever Pillow reads: the photo's height, width and mode."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a dubious but decodable photo is usable; what fails is rejected below
@@ -73,74 +102,127 @@ def crop_photo(store: Store, file: str, box: Crop) -> Face | Rejection:
                 ImageOps.exif_transpose(image, in_place=True)
                 image.load()
                 width, height = image.size
-                right, bottom = box.left + box.width, box.top + box.height
-                if width < right or height < bottom:
-                    detail = f"{height} x {width} pixels (height x width), the crop needs {bottom} x {right}"
-                    return Rejection(file, "too small", detail)
+                if rejection := _too_small(file, height, width, box):
+                    return rejection
                 if mode in _GREY_MODES:
                     return Rejection(file, "grey", f"mode {mode}")
-                part = image.crop((box.left, box.top, right, bottom))
-                hr = np.asarray(part if mode == "RGB" else part.convert("RGB"))
+                part = image.crop((box.left, box.top, box.left + box.width, box.top + box.height))
+                hr[...] = np.asarray(part if mode == "RGB" else part.convert("RGB"))
+                return height, width, mode
     except UnidentifiedImageError:
         return Rejection(file, "not an image", f"{len(content)} bytes that are no JPEG, PNG, WebP or BMP")
     except Image.DecompressionBombError as error:
         return Rejection(file, "too large", _say(error))
     except DAMAGE as error:
         return Rejection(file, "unreadable", _say(error))
-    if _is_grey(hr):
-        return Rejection(file, "grey", "all channels are equal")
-    lr = downscale(hr)
-    sums = np.stack([_channel_sums(lr), _channel_sums(hr)])
-    converted_from = None if mode == "RGB" else mode
-    return Face(hr, lr, hashlib.sha256(content).hexdigest(), height, width, converted_from, pixel_digest(hr, lr), sums)
 
 
-def crop_photos(images: Path, files: Sequence[str], box: Crop, workers: int) -> Generator[Face | Rejection, None, None]:
-    """Crop photos in the order given, in `workers` processes (0: one a core); their number does not change the result.
+def _too_small(file: str, height: int, width: int, box: Crop) -> Rejection | None:
+    right, bottom = box.left + box.width, box.top + box.height
+    if width >= right and height >= bottom:
+        return None
+    detail = f"{height} x {width} pixels (height x width), the crop needs {bottom} x {right}"
+    return Rejection(file, "too small", detail)
+
+
+def write_faces(
+    images: Path, files: Sequence[str], box: Crop, workers: int, hr: Path, lr: Path
+) -> Generator[Face | Rejection, None, None]:
+    """Crop photos and write their pictures: photo i is row i of both files; a rejected photo's row means nothing.
+
+    The processes write themselves, so that no picture goes from one to another; their number changes no byte.
+
+    Args:
+        images: the folder or zip.
+        files: names in it.
+        box: what to crop.
+        workers: processes; 0 is one a core.
+        hr: a file that `PackedPictures` has begun.
+        lr: another, of the low-resolution images.
+
+    Yields:
+        what became of each photo, in the order of `files`, when its row is written.
 
     Raises:
         DataError: a process died.
     """
-    workers = min(workers or cores(), -(-len(files) // _CHUNK))
+    store = open_store(images)
+    try:
+        places = store.places(files)
+    finally:
+        store.close()
+    starts = range(0, len(files), _CHUNK)
+    chunks = ((start, files[start : start + _CHUNK], places[start : start + _CHUNK]) for start in starts)
+    workers = min(workers or cores(), len(starts))
     if workers <= 1:
-        store = open_store(images)
-        try:
-            for file in files:
-                yield crop_photo(store, file, box)
-        finally:
-            store.close()
+        with closing(_Cropping(images, box, hr, lr)) as cropping:
+            for chunk in chunks:
+                yield from cropping.write(chunk)
         return
-    chunks = (files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK))
-    with closing(ordered_map(_crop_chunk, chunks, workers, _open, (images, box))) as results:
+    with closing(ordered_map(_write_chunk, chunks, workers, _begin, (images, box, hr, lr))) as results:
         for faces in results:
             yield from faces
 
 
-_store: Store
-_box: Crop
+_Chunk = tuple[int, Sequence[str], Sequence[Place | None]]  # first row, files, where in the zip they lie
 
 
-def _open(images: Path, box: Crop) -> None:
-    """Start a worker process: it opens the zip once, for itself."""
-    global _store, _box
-    _store, _box = open_store(images), box
+class _Cropping:
+    """What a process keeps open, and the memory that it works in."""
+
+    def __init__(self, images: Path, box: Crop, hr: Path, lr: Path) -> None:
+        self._reader, self._box = Reader(images), box
+        self._hr = PackedPictures(hr, box.height, box.width)
+        self._lr = PackedPictures(lr, box.height // SCALE, box.width // SCALE)
+        self._crops: Uint8 = np.zeros((_CHUNK, box.height, box.width, 3), np.uint8)
+
+    def write(self, chunk: _Chunk) -> list[Face | Rejection]:
+        """Crop some photos and write their rows."""
+        first, files, places = chunk
+        crops = self._crops[: len(files)]
+        photos = [self._crop(*each) for each in zip(files, places, crops, strict=True)]
+        low = downscale(crops)
+        self._hr.write(first, crops)
+        self._lr.write(first, low)
+        return [_face(*each) for each in zip(photos, crops, low, strict=True)]
+
+    def _crop(self, file: str, place: Place | None, hr: Uint8) -> Cropped | Rejection:
+        try:
+            content = self._reader.read(file, place)
+        except (*DAMAGE, BadZipFile) as error:
+            return Rejection(file, "unreadable", _say(error))
+        return crop_photo(file, content, self._box, hr)
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in (self._reader, self._hr, self._lr):
+            file.close()
 
 
-def _crop_chunk(files: Sequence[str]) -> list[Face | Rejection]:
-    return [crop_photo(_store, file, _box) for file in files]
+def _face(photo: Cropped | Rejection, hr: Uint8, lr: Uint8) -> Face | Rejection:
+    if isinstance(photo, Rejection):
+        return photo
+    return Face(photo, pixel_digest(hr, lr), (channel_sums(lr).tolist(), channel_sums(hr).tolist()))
 
 
-def _channel_sums(image: Uint8) -> npt.NDArray[np.int64]:
-    """Sum of each channel; down the rows first, which NumPy does 20 times faster than both axes at once."""
-    height, width, channels = image.shape
-    rows = image.reshape(height, width * channels).sum(axis=0, dtype=np.uint32)  # exact below 16 million rows
-    sums: npt.NDArray[np.int64] = rows.reshape(width, channels).sum(axis=0, dtype=np.int64)
-    return sums
+_cropping: _Cropping
+
+
+def _begin(images: Path, box: Crop, hr: Path, lr: Path) -> None:
+    """Start a worker process: it opens all files once, for itself."""
+    global _cropping
+    _cropping = _Cropping(images, box, hr, lr)
+
+
+def _write_chunk(chunk: _Chunk) -> list[Face | Rejection]:
+    return _cropping.write(chunk)
 
 
 def _is_grey(hr: Uint8) -> bool:
     """Whether all channels are equal; a picture of one flat colour is left to `check_faces`."""
     red = hr[..., 0]
+    if not np.array_equal(hr[0, :, 0], hr[0, :, 1]):  # a row tells of nearly all photos
+        return False
     equal = bool((red == hr[..., 1]).all() and (red == hr[..., 2]).all())
     return equal and int(red.min()) != int(red.max())
 

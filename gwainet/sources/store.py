@@ -3,15 +3,45 @@
 import hashlib
 import os
 import posixpath
+import struct
 import zipfile
+import zlib
+from bisect import bisect_right
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 from gwainet.errors import SourceError
 from gwainet.files import file_digest
 from gwainet.sources.photo import IMAGE_SUFFIXES
 
 _READABLE = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
+
+
+_LOCAL_HEADER = struct.Struct("<4s2xHH16xHH")  # signature, flags, method, lengths of name and extra field
+_SIGNATURE = b"PK\3\4"
+_UTF8, _UNREADABLE_FLAGS = 0x800, 0x1 | 0x20 | 0x40  # encrypted, patched, strongly encrypted
+_USUAL_EXTRA = 64  # bytes of a local header's extra field
+
+
+class Place(NamedTuple):
+    """Where a member lies in its zip, as the zip's table of contents says.
+
+    Attributes:
+        offset: of its local header.
+        end: where the next member begins, or the table of contents.
+        packed: bytes in the zip.
+        size: bytes unpacked.
+        crc: CRC-32 unpacked.
+        method: of packing.
+    """
+
+    offset: int
+    end: int
+    packed: int
+    size: int
+    crc: int
+    method: int
 
 
 class Store(Protocol):
@@ -24,6 +54,9 @@ class Store(Protocol):
 
     def read(self, name: str) -> bytes:
         """A file's bytes."""
+
+    def places(self, names: Sequence[str]) -> list[Place | None]:
+        """Where in a zip files lie; None in a folder."""
 
     def size_and_digest(self) -> tuple[int, str]:
         """Bytes in all, and SHA-256: of a zip's bytes, or of a folder's names and sizes."""
@@ -71,6 +104,10 @@ class FolderStore:
         """A file's bytes."""
         return (self.path / name).read_bytes()
 
+    def places(self, names: Sequence[str]) -> list[Place | None]:
+        """Files of a folder are read by their names."""
+        return [None] * len(names)
+
     def size_and_digest(self) -> tuple[int, str]:
         """Bytes in all photos, and SHA-256 of names and sizes: reading all photos would take as long as the stage."""
         photos = {name: size for name, size in self.files().items() if is_photo(name)}
@@ -114,6 +151,18 @@ class ZipStore:
         """A member's bytes."""
         return self._zip.read(name)
 
+    def places(self, names: Sequence[str]) -> list[Place | None]:
+        """Where in the zip members lie."""
+        starts = sorted({*(info.header_offset for info in self._zip.infolist()), self._zip.start_dir})
+        found: list[Place | None] = []
+        for name in names:
+            info = self._zip.getinfo(name)
+            end = starts[min(bisect_right(starts, info.header_offset), len(starts) - 1)]
+            found.append(
+                Place(info.header_offset, end, info.compress_size, info.file_size, info.CRC, info.compress_type)
+            )
+        return found
+
     def size_and_digest(self) -> tuple[int, str]:
         """Bytes and SHA-256 of the zip itself."""
         return self.path.stat().st_size, file_digest(self.path)
@@ -130,6 +179,73 @@ def open_store(path: Path) -> Store:
         SourceError: it cannot be read as either.
     """
     return FolderStore(path) if path.is_dir() else ZipStore(path)
+
+
+class Reader:
+    """Reads files of a folder or zip, in a process that needs no table of contents of its own.
+
+    That of CelebA's zip takes a second to read and 100 MB to hold.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._zip: BinaryIO | None = None if path.is_dir() else path.open("rb", buffering=0)
+        self._archive: zipfile.ZipFile | None = None
+
+    def read(self, name: str, place: Place | None) -> bytes:
+        """A file's bytes.
+
+        Raises:
+            BadZipFile, OSError, EOFError, zlib.error, NotImplementedError: it cannot be read, as `zipfile` says it.
+        """
+        if self._zip is None or place is None:
+            return (self.path / name).read_bytes()
+        content = _read_member(self._zip, name, place)
+        if content is None:  # packed in a rare way, or damaged
+            self._archive = self._archive or zipfile.ZipFile(self.path)
+            return self._archive.read(name)
+        return content
+
+    def close(self) -> None:
+        """Close the zip."""
+        for file in (self._zip, self._archive):
+            if file is not None:
+                file.close()
+
+
+def _read_member(file: BinaryIO, name: str, place: Place) -> bytes | None:
+    """A member's bytes, stored or deflated, if all is as the table of contents says: in a third of `zipfile`'s time."""
+    file.seek(place.offset)
+    start = file.read(_LOCAL_HEADER.size + len(name.encode()) + _USUAL_EXTRA + place.packed)
+    if len(start) < _LOCAL_HEADER.size:
+        return None
+    signature, flags, method, name_bytes, extra_bytes = _LOCAL_HEADER.unpack_from(start)
+    begin = _LOCAL_HEADER.size + name_bytes + extra_bytes
+    end = begin + place.packed
+    if end > len(start):
+        start += file.read(end - len(start))
+    own_name = start[_LOCAL_HEADER.size : _LOCAL_HEADER.size + name_bytes]
+    if (
+        signature != _SIGNATURE
+        or flags & _UNREADABLE_FLAGS
+        or method != place.method
+        or own_name != name.encode("utf-8" if flags & _UTF8 else "cp437", "replace")
+        or end > len(start)
+        or place.offset + end > place.end
+    ):
+        return None
+    content = start[begin:end]
+    if method == zipfile.ZIP_DEFLATED:
+        unpacker = zlib.decompressobj(-15)
+        try:
+            content = unpacker.decompress(content, place.size + 1)
+        except zlib.error:
+            return None
+        if not unpacker.eof:
+            return None
+    elif method != zipfile.ZIP_STORED:
+        return None
+    return content if len(content) == place.size and zlib.crc32(content) == place.crc else None
 
 
 def is_photo(name: str) -> bool:

@@ -51,6 +51,7 @@ CODE = (
     "templates",
     "dataset.py",
     "identity.py",
+    "bicubic.py",
     "images.py",
     "metrics.py",
     "psnr.py",

@@ -16,8 +16,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,13 +25,14 @@ from PIL import Image
 
 from gwainet.errors import DataError
 from gwainet.files import file_digest, staged_directory, write_json
-from gwainet.images import Uint8, grid
+from gwainet.images import grid
 from gwainet.params import SCALE, Params, PrepareFaces
 from gwainet.progress import progress, say
 from gwainet.recorder import Recorder
 from gwainet.sources import SPLITS, Listing, Photo, Rejection, reopen
 from gwainet.sources.bucket import bring_again
-from gwainet.sources.crop import crop_photos
+from gwainet.sources.crop import Face, write_faces
+from gwainet.sources.packed import PackedPictures, picture_bytes
 from gwainet.sources.photo import check_disjoint
 
 _PEOPLE_PER_SPLIT = 2  # another person's guide (GWAnet-R, D9) must come from the same split
@@ -263,7 +263,7 @@ def _check_people(people: Mapping[str, int], settings: PrepareFaces, unusable: S
 
 
 def _check_space(directory: Path, images: int, settings: PrepareFaces) -> None:
-    needed = images * (_bytes_of(settings.crop.height, settings.crop.width) * (SCALE**2 + 1)) // SCALE**2
+    needed = images * (picture_bytes(settings.crop.height, settings.crop.width) * (SCALE**2 + 1)) // SCALE**2
     free = shutil.disk_usage(directory).free
     if needed > free:
         raise DataError(
@@ -272,69 +272,16 @@ def _check_space(directory: Path, images: int, settings: PrepareFaces) -> None:
         )
 
 
-def _bytes_of(height: int, width: int) -> int:
-    return height * width * 3
-
-
 # --- decoding and writing --------------------------------------------------------------------------------------------
-
-
-class _Rows:
-    """A `.npy` file of pictures, written one by one; its first axis is known only at the end."""
-
-    def __init__(self, path: Path, height: int, width: int) -> None:
-        self.shape = (height, width, 3)
-        self._file = path.open("w+b")
-        self._head = self._header(0)
-        self._count = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._file:
-            if kind is None and self._header(self._count) != self._head:  # NumPy pads it for a growing first axis
-                raise RuntimeError("the .npy header changed its length: report this, with NumPy's version")
-
-    def append(self, picture: Uint8) -> None:
-        """Write a picture as the next row."""
-        self._file.write(np.ascontiguousarray(picture).data)
-        self._count += 1
-
-    def keep(self, start: int, rows: Sequence[int]) -> None:
-        """Of the rows from `start` on keep these alone, moved together; memory stays at one row."""
-        size = _bytes_of(*self.shape[:2])
-        for place, row in enumerate(rows, start):
-            if place != row:
-                self._file.seek(self._head + row * size)
-                picture = self._file.read(size)
-                self._file.seek(self._head + place * size)
-                self._file.write(picture)
-        self._count = start + len(rows)
-        self._file.seek(self._head + self._count * size)
-        self._file.truncate()
-
-    def _header(self, count: int) -> int:
-        """Write the header for `count` rows; its length, bytes."""
-        self._file.seek(0)
-        header = {"descr": "|u1", "fortran_order": False, "shape": (count, *self.shape)}
-        np.lib.format.write_array_header_1_0(self._file, header)
-        return self._file.tell()
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """What is remembered of a written face."""
+    """A written face: its photo, and the row where it lies until its person is complete."""
 
     entry: _Entry
-    sha256: str
-    height: int
-    width: int
-    converted_from: str | None
-    pixels: str
-    sums: npt.NDArray[np.int64]
+    place: int
+    face: Face
 
 
 class _Made:
@@ -369,12 +316,13 @@ class _Made:
             is_target = row.entry.file in targets
             self.guides.append(place[row.entry.guide] if is_target and row.entry.guide is not None else -1)
             self.is_target.append(is_target)
-            self.pixels.append(row.pixels)
-            self._photos.append((row.entry.file, row.sha256, row.height, row.width))
-            if row.converted_from is not None:
-                self.converted[row.converted_from] += 1
+            photo = row.face.photo
+            self.pixels.append(row.face.pixels)
+            self._photos.append((row.entry.file, photo.sha256, photo.height, photo.width))
+            if photo.converted_from is not None:
+                self.converted[photo.converted_from] += 1
             if group.split == "train":
-                self.sums += row.sums
+                self.sums += np.array(row.face.sums)
         self.runs.append((group.split, group.identity))
         self.sizes.append(len(rows))
 
@@ -441,49 +389,49 @@ class _Made:
 
 
 def _write(directory: Path, groups: Sequence[_Group], images: Path, settings: PrepareFaces, workers: int) -> _Made:
-    """Decode all photos and write `hr.npy` and `lr.npy`."""
+    """Decode all photos and write `hr.npy` and `lr.npy`.
+
+    Each listed photo has a row; where some cannot be used, the rows of later people move up.
+    """
     made = _Made()
     box = settings.crop
     files = [entry.file for group in groups for entry in group.entries]
-    faces = crop_photos(images, files, box, workers)
     with (
-        closing(faces),
-        _Rows(directory / "hr.npy", box.height, box.width) as hr,
-        _Rows(directory / "lr.npy", box.height // SCALE, box.width // SCALE) as lr,
+        closing(PackedPictures(directory / "hr.npy", box.height, box.width, create=True)) as hr,
+        closing(PackedPictures(directory / "lr.npy", box.height // SCALE, box.width // SCALE, create=True)) as lr,
+        closing(write_faces(images, files, box, workers, directory / "hr.npy", directory / "lr.npy")) as results,
         progress("prepare_faces", len(files), "photos") as ticker,
     ):
+        faces = enumerate(results)
         for group in groups:
-            start = len(made.pixels)
             rows: list[_Row] = []
-            for entry, face in zip(group.entries, faces, strict=False):  # `faces` goes on to the next group
+            for entry, (place, face) in zip(group.entries, faces, strict=False):  # `faces` goes on to the next group
                 ticker.advance()
                 if isinstance(face, Rejection):
                     made.rejected.append(face)
-                    continue
-                hr.append(face.hr)
-                lr.append(face.lr)
-                rows.append(
-                    _Row(entry, face.sha256, face.height, face.width, face.converted_from, face.pixels, face.sums)
-                )
+                else:
+                    rows.append(_Row(entry, place, face))
             kept, targets = _usable(rows, settings, made)
-            if len(kept) < len(rows):
-                places = [start + index for index, row in enumerate(rows) if row.entry.file in kept]
-                hr.keep(start, places)
-                lr.keep(start, places)
-            if kept:
-                made.add(group, [row for row in rows if row.entry.file in kept], targets)
+            rows = [row for row in rows if row.entry.file in kept]
+            if rows:
+                places, start = [row.place for row in rows], len(made.pixels)
+                hr.move(places, start)
+                lr.move(places, start)
+                made.add(group, rows, targets)
+        hr.finish(len(made.pixels))
+        lr.finish(len(made.pixels))
     return made
 
 
 def _usable(rows: Sequence[_Row], settings: PrepareFaces, made: _Made) -> tuple[frozenset[str], frozenset[str]]:
     """Files of a person's rows to keep, and those of them that are targets; the others go to `made`."""
-    digests = {row.entry.file: row.sha256 for row in rows}
+    digests = {row.entry.file: row.face.photo.sha256 for row in rows}
     targets, wanted = set(), set()
     for row in rows:
         file, guide = row.entry.file, row.entry.guide
         if not row.entry.is_target:
             continue
-        if guide is not None and digests.get(guide) == row.sha256:
+        if guide is not None and digests.get(guide) == row.face.photo.sha256:
             made.rejected.append(Rejection(file, "guide is the target", f"{guide} is the same file under another name"))
         elif guide is None or guide in digests:
             targets.add(file)

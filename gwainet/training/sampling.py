@@ -69,8 +69,10 @@ class BatchSampler:
     def rows(self, step: int) -> Rows:
         """Targets of step 0, 1, ...; a batch may reach from one epoch's end into the next one's start."""
         count = len(self.targets)
-        places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
-        return np.array([self._epoch(int(place // count))[place % count] for place in places], dtype=np.int64)
+        start, end = step * self.batch_size, (step + 1) * self.batch_size
+        epochs = range(start // count, (end - 1) // count + 1)
+        parts = [self._epoch(epoch)[max(start - epoch * count, 0) : end - epoch * count] for epoch in epochs]
+        return np.concatenate(parts)
 
     def draws(self, step: int) -> np.random.Generator:
         """The random generator of a step's guides and flips."""

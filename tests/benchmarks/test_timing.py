@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.cases import CASES
-from benchmarks.timing import FEWEST, Form, Turns, interleave, table
+from benchmarks.timing import FEWEST, Form, Turns, _agree, interleave, rates, table
 
 
 def form(name: str, start: float) -> Form:
@@ -30,6 +30,22 @@ def test_a_form_that_dies_is_named_and_the_others_are_ended():
     assert all(each.process.poll() is not None for each in forms)
 
 
+def test_digests_that_two_forms_share_must_be_equal():
+    assert _agree([{"a": "1", "b": "2"}, {"b": "2"}, {"c": "3"}])
+    assert not _agree([{"a": "1", "b": "2"}, {"c": "3"}, {"b": "4"}])
+
+
+def test_rates_are_those_of_one_thing_and_ratios_of_the_same_round():
+    slow, fast = Turns([2.0, 20.0, 4.0], [1.0] * 3, 10.0, 0.0), Turns([1.0, 10.0, 2.0], [1.0] * 3, 10.0, 0.0, 7.0)
+    shown = rates("t", {"slow": slow, "fast": fast}, {"slow": 1000, "fast": 4000}, "photo")
+    columns = {str(column.header): list(column.cells) for column in shown.columns}
+    assert columns["CPU us a photo"] == ["4000.0", "500.0"]
+    assert columns["photos/s a core"] == ["250", "2,000"]
+    assert columns["times as fast"] == ["1.00", "8.00"]
+    assert columns["wall us"] == ["1000.0", "250.0"]
+    assert columns["largest process"] == ["", "7"]
+
+
 def test_ratios_are_of_the_same_round():
     slow, fast = Turns([2.0, 20.0, 4.0], [1.0] * 3, 10.0, 0.0), Turns([1.0, 10.0, 2.0], [1.0] * 3, 10.0, 0.0)
     columns = {str(column.header): list(column.cells) for column in table("t", {"slow": slow, "fast": fast}, 2).columns}
@@ -40,5 +56,5 @@ def test_ratios_are_of_the_same_round():
 
 def test_every_case_belongs_to_a_group_and_compares_two_forms_or_more():
     for case in CASES.values():
-        assert case.group in {"training", "inference"}
+        assert case.group in {"training", "inference", "preparation", "pairs"}
         assert len(case.forms) >= 2

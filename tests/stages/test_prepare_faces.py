@@ -1,7 +1,11 @@
 """Stage prepare_faces: rows, splits, guides and means are what docs/formats.md says; nothing is dropped in silence."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,20 +13,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
+from gwainet import images
 from gwainet.dataset import Faces
 from gwainet.errors import DataError, SourceError
 from gwainet.files import file_digest, tree_digest
 from gwainet.images import downscale
 from gwainet.params import Params
 from gwainet.recorder import NullRecorder
+from gwainet.sources import crop
 from gwainet.sources.crop import pixel_digest
 from gwainet.stages import fetch_faces, prepare_faces
 from tests.photos import (
     celeba_rows,
+    celeba_tables,
     encoded,
     params,
     people,
@@ -140,8 +145,8 @@ def test_counts_digests_and_means_are_those_of_the_files(celeba: Path) -> None:
     assert (facts["found"], facts["rejected"], facts["guides"], facts["scale"]) == (29, {}, "sampled", 8)
     assert facts["source_digest"] == file_digest(celeba.parent / "raw" / "source.json")
     train = (table["split"] == "train").to_numpy()
-    for name, images in (("hr", hr), ("lr", lr)):
-        expected = images[train].astype(np.float64).mean((0, 1, 2)) / 255
+    for name, pictures in (("hr", hr), ("lr", lr)):
+        expected = pictures[train].astype(np.float64).mean((0, 1, 2)) / 255
         assert facts["means"][name] == pytest.approx(expected.tolist(), rel=1e-14)
     pixel_digests = [pixel_digest(a, b) for a, b in zip(hr, lr, strict=True)]
     assert facts["digest"] == prepare_faces.faces_digest(table, pixel_digests)
@@ -254,24 +259,6 @@ def test_a_person_left_with_one_usable_photo_is_cut_out_of_the_arrays(tmp_path: 
         assert np.array_equal(lr[row], downscale(hr[row]))
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.lists(st.booleans(), max_size=6), max_size=6))
-def test_an_array_written_in_pieces_holds_what_was_kept(tmp_path_factory, groups: list[list[bool]]) -> None:
-    path = tmp_path_factory.getbasetemp() / "rows.npy"
-    random = np.random.default_rng(0)
-    kept: list[np.ndarray] = []
-    with prepare_faces._Rows(path, 3, 2) as rows:
-        for group in groups:
-            start = len(kept)
-            pictures = random.integers(0, 256, (len(group), 3, 2, 3), dtype=np.uint8)
-            for picture in pictures:
-                rows.append(picture)
-            if not all(group):
-                rows.keep(start, [start + index for index, keep in enumerate(group) if keep])
-            kept += [picture for picture, keep in zip(pictures, group, strict=True) if keep]
-    assert np.array_equal(np.load(path), np.array(kept, np.uint8).reshape(-1, 3, 2, 3))
-
-
 # --- splits and choices ----------------------------------------------------------------------------------------------
 
 
@@ -280,6 +267,89 @@ def test_processes_do_not_change_a_byte(tmp_path: Path) -> None:
     alone = prepare(tmp_path, params("folder", "set.zip", workers=1), "alone")
     together = prepare(tmp_path, params("folder", "set.zip", workers=2), "together")
     assert tree_digest(alone) == tree_digest(together)
+
+
+def without_source(faces: Path) -> dict[str, Any]:
+    """Digests of all files; of faces.json without the digest of source.json, which holds that of the zip itself."""
+    facts = info(faces)
+    del facts["source_digest"]
+    return {path.name: facts if path.suffix == ".json" else file_digest(path) for path in sorted(faces.iterdir())}
+
+
+@pytest.mark.parametrize("kind", ["folder", "stored", "deflated"])
+def test_the_order_in_which_files_lie_changes_no_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    members = {**people(10), "set/person03/1.png": b"damaged", "set/person05/9.jpg": photo(7, "JPEG")}
+    shuffled = {name: members[name] for name in np.random.default_rng(0).permutation(list(members)).tolist()}
+    walk = os.walk
+    made = []
+    for number, (order, workers) in enumerate([(members, 1), (shuffled, 2)]):
+        root = tmp_path / str(number)
+        if kind == "folder":
+            write_folder(root / "source" / "set.zip", order)
+            listed = reversed_listing if number else tuple
+            monkeypatch.setattr(os, "walk", lambda *of, listed=listed, **how: map(listed, walk(*of, **how)))
+        else:
+            packed = zipfile.ZIP_DEFLATED if kind == "deflated" else zipfile.ZIP_STORED
+            write_zip(root / "source" / "set.zip", order, packed)
+        made.append(without_source(prepare(root, params("folder", "set.zip", workers=workers))))
+    assert made[0] == made[1]
+
+
+def reversed_listing(entry: tuple[str, list[str], list[str]]) -> tuple[str, list[str], list[str]]:
+    """What `os.walk` yields on a disk that lists names the other way round."""
+    entry[1].reverse()  # in place: the walk goes on in this order
+    return entry[0], entry[1], entry[2][::-1]
+
+
+def test_the_order_of_celebas_lists_changes_no_byte(tmp_path: Path) -> None:
+    rows = celeba_rows(people_per_split=3)
+    made = []
+    for number, order in enumerate([list(rows), list(rows)[::-1]]):
+        write_celeba(tmp_path / str(number) / "source", rows)
+        source = tmp_path / str(number) / "source"
+        identities, partition = celeba_tables({name: rows[name] for name in order})
+        (source / "identity_CelebA.txt").write_text(identities)
+        (source / "list_eval_partition.txt").write_text(partition)
+        made.append(without_source(prepare(tmp_path / str(number), params("celeba"))))
+    assert made[0] == made[1]
+
+
+def test_what_pillow_alone_makes_of_jpegs_is_the_same_to_the_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = {f"set/person{n // 3:02}/{n}.jpg": photo(n, "JPEG") for n in range(30)}
+    members["set/person00/0.jpg"] = members["set/person00/0.jpg"][:-400]
+    write_zip(tmp_path / "source" / "set.zip", members)
+    usual = prepare(tmp_path, params("folder", "set.zip"), "usual")
+    calls = []
+    monkeypatch.setattr(crop, "decode_plain", lambda content: calls.append(content))
+    monkeypatch.setattr(images, "reduces_exactly", lambda *_: False)
+    monkeypatch.setattr(images, "cv2", None)
+    alone = prepare(tmp_path, params("folder", "set.zip"), "alone")
+    assert len(calls) == 30
+    assert tree_digest(usual) == tree_digest(alone)
+
+
+BARE = """
+import sys
+for name in ("simplejpeg", "cv2", "mlflow", "dvc", "great_expectations", "boto3", "kfp", "psutil"):
+    sys.modules[name] = None
+from pathlib import Path
+import gwainet.training.loop, gwainet.training.phases, gwainet.training.session
+from tests.photos import params
+from tests.stages.test_prepare_faces import prepare
+prepare(Path(sys.argv[1]), params("folder", "set.zip"), "bare")
+"""
+
+
+def test_a_machine_with_little_but_torch_prepares_the_same_bytes(tmp_path: Path) -> None:
+    members = {f"set/person{n // 3:02}/{n}.jpg": photo(n, "JPEG") for n in range(30)}
+    write_zip(tmp_path / "source" / "set.zip", members)
+    usual = prepare(tmp_path, params("folder", "set.zip"), "usual")
+    subprocess.run([sys.executable, "-c", BARE, str(tmp_path)], check=True)
+    assert tree_digest(usual) == tree_digest(tmp_path / "data" / "bare")
 
 
 def test_splits_share_no_person_and_follow_shares_and_seed(tmp_path: Path) -> None:

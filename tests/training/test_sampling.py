@@ -26,6 +26,16 @@ def test_an_epoch_shows_every_training_target_once(faces):
     assert not np.array_equal(seen[:count], seen[count : 2 * count])
 
 
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 18, 50])
+def test_rows_are_the_epochs_orders_one_after_the_other(faces, batch_size):
+    sampler = BatchSampler(faces, batch_size, seed=4, stream="critic")
+    count = len(sampler.targets)
+    for step in (0, 1, 5):
+        places = range(step * batch_size, (step + 1) * batch_size)
+        assert sampler.rows(step).tolist() == [sampler._shuffled(n // count)[n % count] for n in places]
+        assert sampler.rows(step).dtype == np.int64
+
+
 def test_a_step_gives_the_same_batch_whatever_came_before(faces):
     used = BatchSampler(faces, 4, seed=3, stream="generator", horizontal_flip=True)
     for step in range(7):

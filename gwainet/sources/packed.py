@@ -1,0 +1,77 @@
+"""A `.npy` file of pictures that several processes write at once; how many it holds is known only at the end."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from gwainet.images import Uint8
+
+_HEADER = {"descr": "|u1", "fortran_order": False}
+
+
+class PackedPictures:
+    """(N, height, width, 3) uint8, opened for writing.
+
+    Args:
+        path: of the file.
+        height: of a picture, pixels.
+        width: of a picture, pixels.
+        create: begin a new file; otherwise another process has begun it.
+    """
+
+    def __init__(self, path: Path, height: int, width: int, create: bool = False) -> None:
+        self.shape = (height, width, 3)
+        self.size = picture_bytes(height, width)
+        self._file = path.open("w+b" if create else "r+b", buffering=0)
+        if create:
+            self._write_header(0)
+        else:
+            np.lib.format.read_magic(self._file)
+            np.lib.format.read_array_header_1_0(self._file)
+        self._head = self._file.tell()
+
+    def write(self, row: int, pictures: Uint8) -> None:
+        """Write pictures from a row on; rows may be written in any order. Shapes: pictures (n, height, width, 3)."""
+        self._file.seek(self._head + row * self.size)
+        self._put(np.ascontiguousarray(pictures).reshape(-1).data)
+
+    def move(self, rows: Sequence[int], start: int) -> None:
+        """Move rows, sorted and none before its new place, to `start` and after; neighbours go together."""
+        steps = [(row, place) for place, row in enumerate(rows, start) if row != place]
+        for _, together in groupby(steps, lambda step: step[0] - step[1]):
+            run = list(together)
+            self._file.seek(self._head + run[0][0] * self.size)
+            pictures = self._file.read(len(run) * self.size)
+            self._file.seek(self._head + run[0][1] * self.size)
+            self._put(memoryview(pictures))
+
+    def finish(self, count: int) -> None:
+        """Cut the file after so many rows, and say in its header that these are all.
+
+        Raises:
+            RuntimeError: NumPy writes headers of another length by now.
+        """
+        self._file.truncate(self._head + count * self.size)
+        self._file.seek(0)
+        self._write_header(count)
+        if self._file.tell() != self._head:  # NumPy pads it for a growing first axis
+            raise RuntimeError("the .npy header changed its length: report this, with NumPy's version")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _write_header(self, count: int) -> None:
+        np.lib.format.write_array_header_1_0(self._file, {**_HEADER, "shape": (count, *self.shape)})
+
+    def _put(self, content: memoryview) -> None:
+        """Write all of it: an unbuffered file may take a part."""
+        while len(content):
+            content = content[self._file.write(content) :]
+
+
+def picture_bytes(height: int, width: int) -> int:
+    """Bytes of a picture."""
+    return height * width * 3

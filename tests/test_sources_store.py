@@ -1,0 +1,86 @@
+"""Members of a zip, read where they lie: `zipfile`'s bytes, and `zipfile`'s words where they are damaged."""
+
+import zipfile
+import zlib
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gwainet.sources import store
+from gwainet.sources.store import Reader, open_store
+from tests.photos import encoded, pixels, write_folder, write_zip
+
+METHODS = [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+MEMBERS = {"a/ä.bmp": encoded(pixels(1), "BMP"), "a/empty": b"", "b.png": encoded(pixels(2)), "long/" * 9 + "c": b"c"}
+
+
+def read_all(path: Path, whole: Path | None = None) -> list[bytes | tuple[str, str]]:
+    """Each member's bytes, or the error; the table of contents is that of `whole`."""
+    with closing(open_store(whole or path)) as opened:
+        names = list(opened.files())
+        places = opened.places(names)
+    found: list[bytes | tuple[str, str]] = []
+    with closing(Reader(path)) as reader:
+        for name, place in zip(names, places, strict=True):
+            try:
+                found.append(reader.read(name, place))
+            except (zipfile.BadZipFile, OSError, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
+                found.append((type(error).__name__, str(error)))
+    return found
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_members_packed_in_any_way_are_read_as_they_went_in(tmp_path: Path, method: int) -> None:
+    path = write_zip(tmp_path / "set.zip", MEMBERS, method)
+    assert read_all(path) == [MEMBERS[name] for name in sorted(MEMBERS)]
+
+
+@pytest.mark.parametrize("method", METHODS[:2])
+def test_usual_members_need_no_table_of_contents(tmp_path: Path, method: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_zip(tmp_path / "set.zip", MEMBERS, method)
+    with closing(open_store(path)) as opened:
+        names, places = list(opened.files()), opened.places(list(opened.files()))
+    monkeypatch.setattr(zipfile, "ZipFile", None)
+    with closing(Reader(path)) as reader:
+        assert [reader.read(*each) for each in zip(names, places, strict=True)] == [MEMBERS[name] for name in names]
+
+
+def test_a_zip_with_something_before_it_and_long_extra_fields_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "set.zip"
+    with path.open("wb") as file:
+        file.write(b"a program that unpacks itself")
+        with zipfile.ZipFile(file, "a") as archive:
+            info = zipfile.ZipInfo("a.bin")
+            info.extra = b"\x99\x99" + (300).to_bytes(2, "little") + bytes(300)
+            archive.writestr(info, b"x" * 1000)
+            with archive.open("streamed.bin", "w", force_zip64=True) as member:
+                member.write(b"y" * 500)
+    assert read_all(path) == [b"x" * 1000, b"y" * 500]
+
+
+def test_a_folder_is_read_by_names(tmp_path: Path) -> None:
+    assert read_all(write_folder(tmp_path / "set", MEMBERS)) == [MEMBERS[name] for name in sorted(MEMBERS)]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    method=st.sampled_from(METHODS[:3]),
+    flips=st.lists(st.tuples(st.floats(0, 1), st.integers(1, 255)), min_size=1, max_size=3),
+)
+def test_damaged_members_are_told_of_in_zipfiles_words(tmp_path_factory, method: int, flips) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    whole = write_zip(folder / "whole.zip", MEMBERS, method)
+    content = bytearray(whole.read_bytes())
+    with zipfile.ZipFile(whole) as archive:
+        contents_start = archive.start_dir  # what is damaged lies before the table of contents
+    for place, bits in flips:
+        content[int(place * (contents_start - 1))] ^= bits
+    damaged = folder / "damaged.zip"
+    damaged.write_bytes(content)
+    quick = read_all(damaged)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "_read_member", lambda *_: None)
+        assert quick == read_all(damaged)
