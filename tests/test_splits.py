@@ -51,7 +51,7 @@ def test_all_of_celeba_is_listed_with_its_identity_and_split(listing: Listing) -
 
 
 def test_without_people_of_one_photo_celeba_has_the_papers_counts(listing: Listing) -> None:
-    groups, dropped = prepare_faces._plan(listing, PROFILE.prepare_faces)
+    groups, dropped = prepare_faces.plan(listing, PROFILE.prepare_faces)
     images, people = Counter[str](), Counter[str]()
     for group in groups:
         images[group.split] += len(group.entries)
@@ -116,7 +116,7 @@ def test_validation_people_of_pairs_and_all_their_photos_are_apart_from_training
     )
     listing = pairs.list_photos(store, (Path("pairs.csv"), "\n".join(["identity,target,guide", *lines])))
     prepare = params("pairs", "photos", validation=0.3, test=0.2, seed=seed).prepare_faces
-    groups, _ = prepare_faces._plan(listing, prepare)
+    groups, _ = prepare_faces.plan(listing, prepare)
     files = {split: {e.file for g in groups if g.split == split for e in g.entries} for split in SPLITS}
     people = {split: {g.identity for g in groups if g.split == split} for split in SPLITS}
     for parts in (files, people):

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from gwainet.errors import DataError
 from gwainet.images import Uint8
 
 _HEADER = {"descr": "|u1", "fortran_order": False}
+_COPIED_BYTES = 16 << 20  # of another file in memory at a time
 
 
 class PackedPictures:
@@ -46,6 +48,30 @@ class PackedPictures:
             pictures = self._file.read(len(run) * self.size)
             self._file.seek(self._head + run[0][1] * self.size)
             self._put(memoryview(pictures))
+
+    def append(self, start: int, path: Path) -> int:
+        """Copy all pictures of another file to row `start` and after; how many they are.
+
+        Raises:
+            DataError: it holds other pictures than these, or fewer than its header says.
+        """
+        with path.open("rb", buffering=0) as source:
+            try:
+                np.lib.format.read_magic(source)
+                (count, *shape), _, kind = np.lib.format.read_array_header_1_0(source)
+            except (ValueError, EOFError) as error:
+                raise DataError(f"{path} is no array of pictures ({error}): prepare its part again") from error
+            self._file.seek(self._head + start * self.size)
+            copied = 0
+            while content := source.read(_COPIED_BYTES):
+                self._put(memoryview(content))
+                copied += len(content)
+        if (*shape, kind) != (*self.shape, np.uint8) or copied != count * self.size:
+            raise DataError(
+                f"{path} holds {copied:,} bytes of {count:,} pictures of {shape}, {kind}, and {count:,} pictures of "
+                f"{list(self.shape)}, uint8, have {count * self.size:,}: prepare its part again"
+            )
+        return int(count)
 
     def finish(self, count: int) -> None:
         """Cut the file after so many rows, and say in its header that these are all.

@@ -10,11 +10,12 @@ are kept, who is in which split, and which guides are fixed.
 import hashlib
 import json
 import shutil
+from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,7 +30,7 @@ from gwainet.images import grid
 from gwainet.params import SCALE, Params, PrepareFaces
 from gwainet.progress import progress, say
 from gwainet.recorder import Recorder
-from gwainet.sources import SPLITS, Listing, Photo, Rejection, reopen
+from gwainet.sources import SPLITS, Files, Listing, Photo, Rejection, reopen
 from gwainet.sources.bucket import bring_again
 from gwainet.sources.crop import Face, write_faces
 from gwainet.sources.packed import PackedPictures, picture_bytes
@@ -37,13 +38,14 @@ from gwainet.sources.photo import check_disjoint
 
 _PEOPLE_PER_SPLIT = 2  # another person's guide (GWAnet-R, D9) must come from the same split
 _SHEET_FACES = 12
+_CHUNK = 1 << 16  # rows that are Python's objects at a time
 
 _T = TypeVar("_T")
 _Key = tuple[str | None, str]  # split where the source brings it, identity
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class Entry:
     """A photo that is to become a row; `guide` is the pair's own, for sources that bring it."""
 
     file: str
@@ -52,12 +54,12 @@ class _Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class _Group:
+class Group:
     """All photos of one person in one split, sorted by file: a run of rows."""
 
     split: str
     identity: str
-    entries: tuple[_Entry, ...]
+    entries: tuple[Entry, ...]
 
 
 def run(params: Params, *, source: Path, raw: Path, out: Path, recorder: Recorder) -> None:
@@ -76,50 +78,96 @@ def run(params: Params, *, source: Path, raw: Path, out: Path, recorder: Recorde
         DataError: too few usable photos or people for three splits, or too little space on the disk.
     """
     settings = params.prepare_faces
+    info = read_source(raw)
+    files = reopened(info, source, raw)
+    listing = files.listing()
+    groups, dropped = plan(listing, settings)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    check_space(out.parent, sum(len(group.entries) for group in groups), settings)
+    with staged_directory(out) as partial:
+        made = write_rows(partial, groups, files.images, settings, params.runtime.workers)
+        unused = Unused(listing.found, list(listing.rejected), dropped)
+        manifest, facts = finish(partial, made, unused, info["source"], file_digest(raw / "source.json"), settings)
+    tell(params.profile, manifest, facts, out, recorder)
+
+
+def read_source(raw: Path) -> dict[str, Any]:
+    """What `fetch_faces` found, from `raw/source.json`.
+
+    Raises:
+        DataError: it cannot be read.
+    """
     try:
-        info = json.loads((raw / "source.json").read_text(encoding="utf-8"))
-        inside_raw = bool(info["inside_raw"])
+        info: dict[str, Any] = json.loads((raw / "source.json").read_text(encoding="utf-8"))
+        bool(info["inside_raw"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{raw / 'source.json'} cannot be read ({error}): run fetch_faces again") from error
+    return info
+
+
+def reopened(info: Mapping[str, Any], source: Path, raw: Path) -> Files:
+    """The source's files, brought from their bucket if need be, and checked to be the same still.
+
+    Raises:
+        SourceError: one is gone or has changed.
+        StorageError: the bucket that they come from refuses, does not answer or has changed.
+    """
     bring_again(raw, source)
-    files = reopen(info, raw if inside_raw else source)
-    listing = files.listing()
-    groups, dropped = _plan(listing, settings)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    _check_space(out.parent, sum(len(group.entries) for group in groups), settings)
-    with staged_directory(out) as partial:
-        made = _write(partial, groups, files.images, settings, params.runtime.workers)
-        dropped += made.dropped
-        rejected = [*listing.rejected, *made.rejected]
-        _check_people(Counter(split for split, _ in made.runs), settings, [*rejected, *dropped])
-        manifest = made.manifest(settings)
-        manifest.to_parquet(partial / "manifest.parquet", index=False)
-        facts = {
-            "format": 1,
-            "source": info["source"],
-            "height": settings.crop.height,
-            "width": settings.crop.width,
-            "scale": SCALE,
-            "means": made.means(settings),
-            "images": _per_split(manifest["split"]),
-            "identities": _per_split(split for split, _ in made.runs),
-            "found": listing.found,
-            "rejected": _per_reason(rejected),
-            "dropped": _per_reason(dropped),
-            "converted": dict(sorted(made.converted.items())),
-            "guides": "fixed" if info["source"] == "pairs" else "sampled",
-            "digest": faces_digest(manifest, made.pixels),
-            "source_digest": file_digest(raw / "source.json"),
-        }
-        write_json(partial / "faces.json", facts)
-        lines = sorted((r.file, r.reason, r.detail) for r in (*rejected, *dropped))
-        table = pd.DataFrame(lines, columns=["source_file", "reason", "detail"])
-        table.to_csv(partial / "rejected.csv", index=False, lineterminator="\n")
+    return reopen(info, raw if info["inside_raw"] else source)
+
+
+@dataclass(frozen=True)
+class Unused:
+    """What the source lists beside the rows: how many photos in all, and those that no row was planned for."""
+
+    found: int
+    rejected: list[Rejection]
+    dropped: list[Rejection]
+
+
+def finish(
+    directory: Path, made: "Made", unused: Unused, source: str, source_digest: str, settings: PrepareFaces
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Write what is left to write when both arrays are there: manifest, `faces.json`, `rejected.csv`.
+
+    Raises:
+        DataError: too few usable photos or people for three splits.
+    """
+    rejected, dropped = [*unused.rejected, *made.rejected], [*unused.dropped, *made.dropped]
+    _check_people(Counter(split for split, _ in made.runs), settings, [*rejected, *dropped])
+    manifest = made.manifest(settings)
+    manifest.to_parquet(directory / "manifest.parquet", index=False)
+    facts = {
+        "format": 1,
+        "source": source,
+        "height": settings.crop.height,
+        "width": settings.crop.width,
+        "scale": SCALE,
+        "means": made.means(settings),
+        "images": _per_split(manifest["split"]),
+        "identities": _per_split(split for split, _ in made.runs),
+        "found": unused.found,
+        "rejected": _per_reason(rejected),
+        "dropped": _per_reason(dropped),
+        "converted": dict(sorted(made.converted.items())),
+        "guides": "fixed" if source == "pairs" else "sampled",
+        "digest": faces_digest(manifest, made.pixels),
+        "source_digest": source_digest,
+    }
+    write_json(directory / "faces.json", facts)
+    lines = sorted((r.file, r.reason, r.detail) for r in (*rejected, *dropped))
+    table = pd.DataFrame(lines, columns=["source_file", "reason", "detail"])
+    table.to_csv(directory / "rejected.csv", index=False, lineterminator="\n")
+    return manifest, facts
+
+
+def tell(profile: str, manifest: pd.DataFrame, facts: Mapping[str, Any], out: Path, recorder: Recorder) -> None:
+    """Record what was written."""
     recorder.picture("faces", _contact_sheet(out, manifest))
-    _report(params.profile, facts, out, recorder)
+    _report(profile, facts, out, recorder)
 
 
-def faces_digest(manifest: pd.DataFrame, pixels: Sequence[str]) -> str:
+def faces_digest(manifest: pd.DataFrame, pixels: Iterable[str]) -> str:
     """SHA-256 over the manifest's content and both arrays.
 
     Args:
@@ -127,8 +175,11 @@ def faces_digest(manifest: pd.DataFrame, pixels: Sequence[str]) -> str:
         pixels: `gwainet.sources.crop.pixel_digest` of each row.
     """
     digest = hashlib.sha256(json.dumps(list(manifest.columns)).encode())
-    columns = [manifest[name].tolist() for name in manifest.columns]
-    for *values, pixel in zip(*columns, pixels, strict=True):
+    rows = chain.from_iterable(
+        zip(*(manifest[name].iloc[start : start + _CHUNK].tolist() for name in manifest.columns), strict=True)
+        for start in range(0, len(manifest), _CHUNK)
+    )
+    for values, pixel in zip(rows, pixels, strict=True):
         digest.update(f"\n{json.dumps(values)} {pixel}".encode())
     return digest.hexdigest()
 
@@ -136,7 +187,7 @@ def faces_digest(manifest: pd.DataFrame, pixels: Sequence[str]) -> str:
 # --- who is kept, and in which split ---------------------------------------------------------------------------------
 
 
-def _plan(listing: Listing, settings: PrepareFaces) -> tuple[list[_Group], list[Rejection]]:
+def plan(listing: Listing, settings: PrepareFaces) -> tuple[list[Group], list[Rejection]]:
     """Choose people and splits before any photo is opened.
 
     1. People with fewer than `min_images` listed photos (in a split, where the source brings splits) are dropped (D1).
@@ -171,7 +222,7 @@ def _plan(listing: Listing, settings: PrepareFaces) -> tuple[list[_Group], list[
     if any(split is None for split, _ in kept):
         kept = _draw_splits(kept, settings, by_image)
     _check_people(Counter(str(split) for split, _ in kept), settings, [*listing.rejected, *dropped])
-    groups = [_Group(str(split), identity, _entries(photos)) for (split, identity), photos in kept.items()]
+    groups = [Group(str(split), identity, _entries(photos)) for (split, identity), photos in kept.items()]
     return sorted(groups, key=lambda group: (SPLITS.index(group.split), group.identity)), dropped
 
 
@@ -180,9 +231,9 @@ def _files(photos: Iterable[Photo]) -> list[str]:
     return list(dict.fromkeys(file for photo in photos for file in (photo.file, photo.guide) if file is not None))
 
 
-def _entries(photos: Iterable[Photo]) -> tuple[_Entry, ...]:
-    entries = {photo.guide: _Entry(photo.guide, False) for photo in photos if photo.guide is not None}
-    entries |= {photo.file: _Entry(photo.file, True, photo.guide) for photo in photos}
+def _entries(photos: Iterable[Photo]) -> tuple[Entry, ...]:
+    entries = {photo.guide: Entry(photo.guide, False) for photo in photos if photo.guide is not None}
+    entries |= {photo.file: Entry(photo.file, True, photo.guide) for photo in photos}
     return tuple(entries[file] for file in sorted(entries))
 
 
@@ -262,7 +313,12 @@ def _check_people(people: Mapping[str, int], settings: PrepareFaces, unusable: S
     raise DataError("\n".join(lines))
 
 
-def _check_space(directory: Path, images: int, settings: PrepareFaces) -> None:
+def check_space(directory: Path, images: int, settings: PrepareFaces) -> None:
+    """Stop where a disk has no room for so many faces.
+
+    Raises:
+        DataError: says how much is needed.
+    """
     needed = images * (picture_bytes(settings.crop.height, settings.crop.width) * (SCALE**2 + 1)) // SCALE**2
     free = shutil.disk_usage(directory).free
     if needed > free:
@@ -279,52 +335,87 @@ def _check_space(directory: Path, images: int, settings: PrepareFaces) -> None:
 class _Row:
     """A written face: its photo, and the row where it lies until its person is complete."""
 
-    entry: _Entry
+    entry: Entry
     place: int
     face: Face
 
 
-class _Made:
-    """The rows written, and what became of the other photos.
+class Made:
+    """The rows written, and what became of the other photos; of each row 100 bytes and its photo's name.
 
     Attributes:
         runs: (split, identity) of each run of rows.
         sizes: rows of each run.
-        files: of each row.
+        files: photo of each row.
+        heights: of each row's photo, pixels.
+        widths: of each row's photo, pixels.
         guides: the pair's own guide's row, -1 where there is none.
         is_target: of each row.
-        pixels: digest of each row.
         sums: of the training split, as `Face.sums`.
     """
 
     def __init__(self) -> None:
         self.runs: list[tuple[str, str]] = []
         self.sizes: list[int] = []
-        self.guides: list[int] = []
-        self.is_target: list[bool] = []
-        self.pixels: list[str] = []
+        self.files: list[str] = []
+        self.heights, self.widths = array("q"), array("q")
+        self.guides, self.is_target = array("q"), array("b")
         self.rejected: list[Rejection] = []
         self.dropped: list[Rejection] = []
         self.converted: Counter[str] = Counter()
         self.sums = np.zeros((2, 3), np.int64)
-        self._photos: list[tuple[str, str, int, int]] = []
+        self._photos, self._pixels = bytearray(), bytearray()  # digests, one after the other
 
-    def add(self, group: _Group, rows: Sequence[_Row], targets: frozenset[str]) -> None:
+    @property
+    def photos(self) -> Iterator[str]:
+        """SHA-256 of each row's photo."""
+        return _digests(self._photos)
+
+    @property
+    def pixels(self) -> Iterator[str]:
+        """Digest of each row's pictures, `pixel_digest`."""
+        return _digests(self._pixels)
+
+    def add(self, group: Group, rows: Sequence[_Row], targets: frozenset[str]) -> None:
         """Take a person's final rows."""
-        place = {row.entry.file: len(self.pixels) + index for index, row in enumerate(rows)}
+        place = {row.entry.file: len(self.files) + index for index, row in enumerate(rows)}
         for row in rows:
             is_target = row.entry.file in targets
             self.guides.append(place[row.entry.guide] if is_target and row.entry.guide is not None else -1)
             self.is_target.append(is_target)
             photo = row.face.photo
-            self.pixels.append(row.face.pixels)
-            self._photos.append((row.entry.file, photo.sha256, photo.height, photo.width))
+            self._pixels += bytes.fromhex(row.face.pixels)
+            self._photos += bytes.fromhex(photo.sha256)
+            self.files.append(row.entry.file)
+            self.heights.append(photo.height)
+            self.widths.append(photo.width)
             if photo.converted_from is not None:
                 self.converted[photo.converted_from] += 1
             if group.split == "train":
                 self.sums += np.array(row.face.sums)
         self.runs.append((group.split, group.identity))
         self.sizes.append(len(rows))
+
+    def rows(self) -> pd.DataFrame:
+        """What is kept of each row of a part, for `append`."""
+        columns = {"file": self.files, "photo": _texts(self.photos), "pixels": _texts(self.pixels)}
+        numbers = {"height": self.heights, "width": self.widths, "guide": self.guides}
+        table = pd.DataFrame({**columns, **{name: np.array(values, np.int64) for name, values in numbers.items()}})
+        return table.assign(is_target=np.array(self.is_target, np.bool_))
+
+    def append(self, runs: Iterable[tuple[str, str]], sizes: Iterable[int], rows: pd.DataFrame) -> None:
+        """Take the rows of the next part, as its `rows` gave them."""
+        start = len(self.files)
+        self.runs += runs
+        self.sizes += sizes
+        self.files += rows["file"].tolist()
+        self._photos += bytes.fromhex("".join(rows["photo"]))
+        self._pixels += bytes.fromhex("".join(rows["pixels"]))
+        guides = rows["guide"].to_numpy(np.int64)
+        self.guides.frombytes(np.where(guides < 0, -1, guides + start).astype(np.int64).tobytes())
+        self.is_target.frombytes(rows["is_target"].to_numpy(np.int8).tobytes())
+        self.heights.frombytes(rows["height"].to_numpy(np.int64).tobytes())
+        self.widths.frombytes(rows["width"].to_numpy(np.int64).tobytes())
 
     def means(self, settings: PrepareFaces) -> dict[str, list[float]]:
         """Means of the training split in [0, 1] (D6), from sums of integers: exact, whatever the order."""
@@ -337,17 +428,17 @@ class _Made:
         """One row an image, with the fixed guides."""
         run = np.repeat(np.arange(len(self.runs)), self.sizes)
         guide, other = self._fixed_guides(run, settings)
-        files, digests, heights, widths = zip(*self._photos, strict=True)
+        splits, people = (pd.Series(list(names), dtype="str") for names in zip(*self.runs, strict=True))
         return pd.DataFrame(
             {
                 "row": np.arange(len(run), dtype=np.int64),
-                "identity": [self.runs[index][1] for index in run],
+                "identity": people.take(run).array,
                 "identity_index": run.astype(np.int64),
-                "split": [self.runs[index][0] for index in run],
-                "source_file": files,
-                "source_sha256": digests,
-                "source_height": np.array(heights, np.int64),
-                "source_width": np.array(widths, np.int64),
+                "split": splits.take(run).array,
+                "source_file": _texts(self.files),
+                "source_sha256": _texts(self.photos),
+                "source_height": np.array(self.heights, np.int64),
+                "source_width": np.array(self.widths, np.int64),
                 "is_target": np.array(self.is_target, np.bool_),
                 "guide_row": guide,
                 "other_guide_row": other,
@@ -388,12 +479,27 @@ class _Made:
         return np.where(is_target, guide, -1).astype(np.int64), np.where(is_target, other, -1).astype(np.int64)
 
 
-def _write(directory: Path, groups: Sequence[_Group], images: Path, settings: PrepareFaces, workers: int) -> _Made:
+def _digests(content: bytearray) -> Iterator[str]:
+    return (content[start : start + 32].hex() for start in range(0, len(content), 32))
+
+
+def _chunks(values: Iterable[_T]) -> Iterator[list[_T]]:
+    remaining = iter(values)
+    return iter(lambda: list(islice(remaining, _CHUNK)), [])
+
+
+def _texts(values: Iterable[str]) -> "pd.Series[Any]":
+    """A column of texts, brought into pandas' memory by and by: as Python's objects they take three times as much."""
+    chunks = [pd.Series(chunk, dtype="str") for chunk in _chunks(values)]
+    return pd.concat(chunks, ignore_index=True) if chunks else pd.Series([], dtype="str")
+
+
+def write_rows(directory: Path, groups: Sequence[Group], images: Path, settings: PrepareFaces, workers: int) -> Made:
     """Decode all photos and write `hr.npy` and `lr.npy`.
 
     Each listed photo has a row; where some cannot be used, the rows of later people move up.
     """
-    made = _Made()
+    made = Made()
     box = settings.crop
     files = [entry.file for group in groups for entry in group.entries]
     with (
@@ -414,16 +520,16 @@ def _write(directory: Path, groups: Sequence[_Group], images: Path, settings: Pr
             kept, targets = _usable(rows, settings, made)
             rows = [row for row in rows if row.entry.file in kept]
             if rows:
-                places, start = [row.place for row in rows], len(made.pixels)
+                places, start = [row.place for row in rows], len(made.files)
                 hr.move(places, start)
                 lr.move(places, start)
                 made.add(group, rows, targets)
-        hr.finish(len(made.pixels))
-        lr.finish(len(made.pixels))
+        hr.finish(len(made.files))
+        lr.finish(len(made.files))
     return made
 
 
-def _usable(rows: Sequence[_Row], settings: PrepareFaces, made: _Made) -> tuple[frozenset[str], frozenset[str]]:
+def _usable(rows: Sequence[_Row], settings: PrepareFaces, made: Made) -> tuple[frozenset[str], frozenset[str]]:
     """Files of a person's rows to keep, and those of them that are targets; the others go to `made`."""
     digests = {row.entry.file: row.face.photo.sha256 for row in rows}
     targets, wanted = set(), set()

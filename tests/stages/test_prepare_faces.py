@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from array import array
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -175,10 +176,10 @@ def test_fixed_guides_share_the_person_and_other_guides_the_split_alone(celeba: 
 
 
 def test_other_people_are_drawn_uniformly_however_many_photos_they_have() -> None:
-    made = prepare_faces._Made()
+    made = prepare_faces.Made()
     made.runs = [("train", "a"), ("train", "b"), ("train", "c"), ("test", "d"), ("test", "e")]
     made.sizes = [6000, 10, 90, 2, 2]
-    made.guides, made.is_target = [-1] * 6104, [True] * 6104
+    made.guides, made.is_target = array("q", [-1] * 6104), array("b", [1] * 6104)
     run = np.repeat(np.arange(5), made.sizes)
     guide, other = made._fixed_guides(run, params("folder").prepare_faces)
     person = run[other]
@@ -537,7 +538,7 @@ def test_photos_that_changed_since_they_were_fetched_stop_the_stage(tmp_path: Pa
 
 def test_too_little_space_is_said_before_anything_is_decoded(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"GB free; 1,000,000,000,000 faces need 2,340,000\.0 GB"):
-        prepare_faces._check_space(tmp_path, 10**12, params("folder").prepare_faces)
+        prepare_faces.check_space(tmp_path, 10**12, params("folder").prepare_faces)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"inside_raw":'])
