@@ -17,7 +17,7 @@ from PIL import Image
 
 from gwainet.errors import ParamsError, TrackingError
 from gwainet.files import staged_file
-from gwainet.params import check_params, flatten
+from gwainet.params import Params, check_params, flatten
 from gwainet.report import stage_page
 from gwainet.stages import STAGES, Stage
 from gwainet.tracking.execution import kubeflow_key
@@ -78,6 +78,30 @@ def run(
     Raises:
         GwainetError: any error a user can meet.
     """
+    settings, stage = settings_of(params), STAGES[name]
+    with TemporaryDirectory() as scratch:
+        paths = gather(stage, settings.profile, variant, Path(scratch), inputs)
+        if "source" in paths:
+            paths["source"] = stage.paths(settings.profile, variant, Path(root))["source"]
+        paths["out"] = absolute(out)
+        if trainjob:
+            from components import launcher  # heavy
+
+            where = launcher.execute(stage, trainjob, settings, variant, paths, Path(root))
+        else:
+            where = stage.execute(settings, variant, paths, Path(root))
+    title = f"{name}@{variant}" if variant else name
+    show(name, f"{title}, profile {settings.profile}", where, metrics, page, absolute(out))
+    out.metadata["mlflow"] = where
+
+
+def settings_of(params: str) -> Params:
+    """The params of a task; in a pod, also the execution that it belongs to.
+
+    Raises:
+        TrackingError: a pod was not told of MLflow.
+        ParamsError: the params are not what this version of the code knows.
+    """
     if execution := os.environ.get("KFP_RUN_ID"):  # in a pod; `run-local` sets the key itself
         if not os.environ.get("MLFLOW_TRACKING_URI"):
             raise TrackingError(
@@ -88,21 +112,7 @@ def run(
     values = _json(params)
     if runtime := os.environ.get(RUNTIME):
         values["runtime"] = _json(runtime)
-    settings, stage = check_params(values, "the pipeline's params"), STAGES[name]
-    with TemporaryDirectory() as scratch:
-        paths = gather(stage, settings.profile, variant, Path(scratch), inputs)
-        if "source" in paths:
-            paths["source"] = stage.paths(settings.profile, variant, Path(root))["source"]
-        paths["out"] = _absolute(out)
-        if trainjob:
-            from components import launcher  # heavy
-
-            where = launcher.execute(stage, trainjob, settings, variant, paths, Path(root))
-        else:
-            where = stage.execute(settings, variant, paths, Path(root))
-    title = f"{name}@{variant}" if variant else name
-    show(name, f"{title}, profile {settings.profile}", where, metrics, page, _absolute(out))
-    out.metadata["mlflow"] = where
+    return check_params(values, "the pipeline's params")
 
 
 def gather(
@@ -119,10 +129,10 @@ def gather(
             continue
         argument, _, part = name.partition("_")
         if part:
-            shutil.copytree(_absolute(artifact), paths[argument] / part)
+            shutil.copytree(absolute(artifact), paths[argument] / part)
         else:
             file = paths[argument].name if paths[argument].suffix else ""
-            paths[argument] = _absolute(artifact) / file
+            paths[argument] = absolute(artifact) / file
     return paths
 
 
@@ -136,11 +146,7 @@ def show(name: str, title: str, where: str, metrics: Metrics, page: Artifact, ou
         for key, value in facts.items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     }
-    for key, number in numbers.items():
-        metrics.log_metric(key, number)
-    # kfp keeps metrics as metadata alone; its cache and its pages want a file too
-    with staged_file(Path(metrics.path)) as partial:
-        partial.write_text(json.dumps(numbers, sort_keys=True), encoding="utf-8")
+    log_metrics(metrics, numbers)
     with staged_file(Path(page.path)) as partial:
         if name in PAGES:
             made = (out / PAGES[name]).read_text(encoding="utf-8")
@@ -152,13 +158,23 @@ def show(name: str, title: str, where: str, metrics: Metrics, page: Artifact, ou
             partial.write_text(stage_page(title, where, facts, picture), encoding="utf-8")
 
 
+def log_metrics(metrics: Metrics, numbers: Mapping[str, float]) -> None:
+    """Show numbers on Kubeflow's page."""
+    for key, number in numbers.items():
+        metrics.log_metric(key, number)
+    # kfp keeps metrics as metadata alone; its cache and its pages want a file too
+    with staged_file(Path(metrics.path)) as partial:
+        partial.write_text(json.dumps(numbers, sort_keys=True), encoding="utf-8")
+
+
 def _link(where: str) -> str:
     """An address as a link, a sentence as it is."""
     text = html.escape(where)
     return f'MLflow: <a href="{text}">{text}</a>' if where.startswith("http") else text
 
 
-def _absolute(artifact: Artifact) -> Path:
+def absolute(artifact: Artifact) -> Path:
+    """Where an artifact lies."""
     return Path(artifact.path).resolve()
 
 

@@ -149,6 +149,17 @@ class Stage(Nodes):
         return self.shared_memory
 
 
+class InParts(Stage):
+    """A stage that several pods can share, one after another or side by side, before one puts their parts together."""
+
+    cpu: Cpu = "8"
+    memory: Memory = "16Gi"
+    memory_limit: Memory | None = "32Gi"
+    parts: Annotated[int, Field(ge=1, le=1000)] = Field(
+        1, description="pods that share the photos; all other settings are those of one, and of the one that merges"
+    )
+
+
 class NeverCached(Stage):
     """A stage with an effect outside its outputs."""
 
@@ -203,7 +214,7 @@ class Stages(Section):
     """A section a stage."""
 
     fetch_faces: Stage = Stage()
-    prepare_faces: Stage = Stage(cpu="8", memory="16Gi", memory_limit="32Gi")
+    prepare_faces: InParts = InParts()
     check_faces: Stage = Stage()
     pretrain_inet: Training = Training()
     pretrain_wnet: Training = Training()

@@ -14,6 +14,8 @@ from components.benchmark import benchmark
 from components.check_faces import check_faces
 from components.fetch_faces import fetch_faces
 from components.prepare_faces import prepare_faces
+from components.prepare_faces_merge import prepare_faces_merge
+from components.prepare_faces_part import prepare_faces_part
 from components.pretrain_inet import pretrain_inet
 from components.pretrain_wnet import pretrain_wnet
 from components.register_model import register_model
@@ -53,7 +55,8 @@ def build(params: Params, cluster: ClusterSettings) -> Any:  # noqa: ANN401  kfp
     def pipeline(root: str = ROOT) -> None:
         # of a bucket, the version stands among the params (pipeline/photos.py)
         fetched = stage(fetch_faces, root, source_version=cluster.volumes.source.version or "s3")
-        faces = stage(prepare_faces, root, raw=fetched)
+        parts = cluster.stages.prepare_faces.parts
+        faces = stage(prepare_faces, root, raw=fetched) if parts == 1 else in_parts(params, cluster, root, fetched)
         checked = {"faces": faces, "passed": stage(check_faces, root, faces=faces)}
         inet = stage(pretrain_inet, root, **checked)
         wnet = stage(pretrain_wnet, root, **checked)
@@ -71,6 +74,20 @@ def build(params: Params, cluster: ClusterSettings) -> Any:  # noqa: ANN401  kfp
     return dsl.pipeline(name=PIPELINE_NAME, description=description)(pipeline)
 
 
+def in_parts(params: Params, cluster: ClusterSettings, root: str, fetched: Task) -> Task:
+    """`prepare_faces` shared by several pods, each of which is retried alone: the same files as one makes."""
+    parts = cluster.stages.prepare_faces.parts
+    given = {"params": params_of("prepare_faces", params), "root": root, "raw": fetched.outputs["out"]}
+    with dsl.ParallelFor(list(range(parts)), name="prepare_faces_parts") as part:
+        one = prepare_faces_part(part=part, parts=parts, **given)
+        one.set_display_name("prepare_faces_part")
+        place(one, "prepare_faces", params, cluster)
+    merged = prepare_faces_merge(parts=dsl.Collected(one.outputs["out"]), **given)
+    merged.set_display_name("prepare_faces")
+    place(merged, "prepare_faces", params, cluster, photos=False)
+    return merged
+
+
 def params_of(name: str, params: Params) -> str:
     """The params that a component gets, as JSON.
 
@@ -82,8 +99,8 @@ def params_of(name: str, params: Params) -> str:
     return json.dumps(params.model_dump(mode="json", include=sections), sort_keys=True)
 
 
-def place(task: Task, name: str, params: Params, cluster: ClusterSettings) -> None:
-    """Put a cluster's settings on a stage's task."""
+def place(task: Task, name: str, params: Params, cluster: ClusterSettings, photos: bool = True) -> None:
+    """Put a cluster's settings on a stage's task; `photos`: whether it reads the user's, where its stage does."""
     settings = getattr(cluster.stages, name)
     task.set_container_image(cluster.image)
     kubernetes.set_image_pull_policy(task, cluster.image_pull_policy)
@@ -108,7 +125,7 @@ def place(task: Task, name: str, params: Params, cluster: ClusterSettings) -> No
     task.set_caching_options(settings.caching)
 
     volumes = cluster.volumes
-    brought = params.fetch_faces.source != "drawn" and params.fetch_faces.location is None
+    brought = photos and params.fetch_faces.source != "drawn" and params.fetch_faces.location is None
     if "source" in STAGES[name].inputs and brought and volumes.source.claim:
         kubernetes.mount_pvc(task, volumes.source.claim, f"{ROOT}/data/source", volumes.source.sub_path)
     if STAGES[name].trains:

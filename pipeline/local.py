@@ -71,7 +71,8 @@ def run_local(
                 "from its last checkpoint"
             ) from error
     (run,) = (folder for folder in runs.iterdir() if folder.is_dir())
-    made = {spec.task_info.name: run / name / "out" for name, spec in tasks.items()}
+    # a loop is no stage: it holds the parts of one
+    made = {spec.task_info.name: run / name / "out" for name, spec in tasks.items() if not name.startswith("for-loop")}
     # a container that ends and is gone before kfp asks how it ended counts as one that ended well
     if absent := [stage for stage, folder in made.items() if not folder.exists()]:
         raise PipelineError(f"{', '.join(absent)} ended and wrote nothing: run the command again")

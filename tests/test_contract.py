@@ -509,7 +509,20 @@ def component_inputs(stage: Stage, variant: str | None) -> dict[str, set[str]]:
 
 def test_there_is_a_component_for_every_stage_and_for_nothing_else():
     files = {path.stem for path in (PROJECT / "components").glob("*.py")}
-    assert files == set(STAGES) | {"__init__", "base", "adapter", "launcher", "trainjobs"}
+    in_parts = {"parts", "prepare_faces_part", "prepare_faces_merge"}
+    assert files == set(STAGES) | in_parts | {"__init__", "base", "adapter", "launcher", "trainjobs"}
+
+
+@pytest.mark.parametrize("name", ["part", "merge"])
+def test_what_stands_for_a_stage_in_parts_hands_on_all_that_it_takes(name):
+    tree = ast.parse((PROJECT / "components" / f"prepare_faces_{name}.py").read_text(encoding="utf-8"))
+    (function,) = (node for node in tree.body if isinstance(node, ast.FunctionDef))
+    assert function.name == f"prepare_faces_{name}"
+    assert len(function.body) == 3
+    (call,) = (n for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == f"run_{name}")
+    taken = [argument.arg for argument in function.args.args]
+    assert [getattr(argument, "id", None) for argument in call.args] == taken
+    assert set(component_inputs(STAGES["prepare_faces"], None)) <= set(taken)
 
 
 @each_stage

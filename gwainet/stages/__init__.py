@@ -109,12 +109,22 @@ class Stage:
 
     def execute_here(self, params: Params, variant: str | None, paths: Mapping[str, Path], store: Path) -> str:
         """`execute` in this process: alone, or as one of several that train together, of which the first is tracked."""
+        return self.tracked(self.function(), params, variant, paths, store)
+
+    def tracked(
+        self,
+        function: Callable[..., Any],
+        params: Params,
+        variant: str | None,
+        paths: Mapping[str, Path],
+        store: Path,
+    ) -> str:
+        """`execute_here` with another function that writes what the stage writes (`prepare_faces_parts.merge`)."""
         arguments: dict[str, object] = dict(paths)
         if variant is not None:
             arguments["variant"] = variant
         if self.trains:
             arguments["work"] = store / ".gwainet"
-        function = self.function()
         if os.environ.get("RANK", "0") != "0":
             function(params, recorder=NullRecorder(), **arguments)
             return ""

@@ -360,3 +360,47 @@ def test_a_file_that_kubeflow_would_refuse_is_refused_and_nothing_is_written(tmp
     with pytest.raises(ParamsError, match=r"must end in \.yaml"):
         compile_pipeline(profile("demo"), CLUSTER, tmp_path / "pipeline.txt")
     assert not list(tmp_path.iterdir())
+
+
+# --- prepare_faces in parts
+
+
+def loop(path: Path, params: Params, parts: int) -> Any:
+    """The whole compiled document, as YAML, of a cluster that prepares faces in parts."""
+    compile_pipeline(params, with_stage("prepare_faces", parts=parts), path / "parts.yaml")
+    return list(YAML(typ="safe").load_all((path / "parts.yaml").read_text(encoding="utf-8")))
+
+
+@each_profile
+def test_parts_are_a_loop_that_one_task_of_the_stages_name_waits_for(name, tmp_path):
+    spec, platform = loop(tmp_path, profile(name), 4)
+    json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
+    tasks = spec["root"]["dag"]["tasks"]
+    (parts,) = (key for key in tasks if key.startswith("for-loop"))
+    assert json.loads(tasks[parts]["parameterIterator"]["items"]["raw"]) == [0, 1, 2, 3]
+    (merge,) = (key for key, task in tasks.items() if task["taskInfo"]["name"] == "prepare_faces")
+    assert set(tasks[merge]["dependentTasks"]) == {"fetch-faces", parts}
+    assert tasks["check-faces"]["dependentTasks"] == [merge]
+    assert {task["taskInfo"]["name"].split("@")[0] for key, task in tasks.items() if key != parts} == set(STAGES)
+    (inner,) = spec["components"][tasks[parts]["componentRef"]["name"]]["dag"]["tasks"].values()
+    alone = compiled(tmp_path, profile(name)).tasks["prepare_faces"]
+    for task in (inner, tasks[merge]):
+        assert task["inputs"]["parameters"]["params"]["runtimeValue"]["constant"] == constant(alone, "params")
+        assert task["retryPolicy"]["maxRetryCount"] == CLUSTER.stages.prepare_faces.retries.count
+        assert task["cachingOptions"] == {"enableCache": True}
+    assert inner["inputs"]["parameters"]["parts"]["runtimeValue"]["constant"] == 4
+    pods = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    brought = name != "demo"
+    assert ("pvcMount" in pods["exec-prepare-faces-part"]) == brought
+    assert "pvcMount" not in pods["exec-prepare-faces-merge"], "to merge is to open no photo"
+    for label in ("exec-prepare-faces-part", "exec-prepare-faces-merge"):
+        container = spec["deploymentSpec"]["executors"][label]["container"]
+        assert container["image"] == CLUSTER.image
+        assert container["resources"]["resourceCpuRequest"] == CLUSTER.stages.prepare_faces.cpu
+
+
+def test_one_part_is_the_stage_itself(tmp_path):
+    compile_pipeline(profile("demo"), CLUSTER, tmp_path / "default.yaml")
+    compile_pipeline(profile("demo"), with_stage("prepare_faces", parts=1), tmp_path / "one.yaml")
+    assert (tmp_path / "one.yaml").read_bytes() == (tmp_path / "default.yaml").read_bytes()
+    assert "for-loop" not in (tmp_path / "one.yaml").read_text()
