@@ -12,10 +12,10 @@ import json
 import shutil
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -499,7 +499,6 @@ def write_rows(directory: Path, groups: Sequence[Group], images: Path, settings:
 
     Each listed photo has a row; where some cannot be used, the rows of later people move up.
     """
-    made = Made()
     box = settings.crop
     files = [entry.file for group in groups for entry in group.entries]
     with (
@@ -508,24 +507,51 @@ def write_rows(directory: Path, groups: Sequence[Group], images: Path, settings:
         closing(write_faces(images, files, box, workers, directory / "hr.npy", directory / "lr.npy")) as results,
         progress("prepare_faces", len(files), "photos") as ticker,
     ):
-        faces = enumerate(results)
-        for group in groups:
-            rows: list[_Row] = []
-            for entry, (place, face) in zip(group.entries, faces, strict=False):  # `faces` goes on to the next group
+
+        def told() -> Iterator[Face | Rejection]:
+            for result in results:
                 ticker.advance()
-                if isinstance(face, Rejection):
-                    made.rejected.append(face)
-                else:
-                    rows.append(_Row(entry, place, face))
-            kept, targets = _usable(rows, settings, made)
-            rows = [row for row in rows if row.entry.file in kept]
-            if rows:
-                places, start = [row.place for row in rows], len(made.files)
-                hr.move(places, start)
-                lr.move(places, start)
-                made.add(group, rows, targets)
+                yield result
+
+        def move(places: Sequence[int], start: int) -> None:
+            hr.move(places, start)
+            lr.move(places, start)
+
+        made = collect(groups, told(), settings, move)
         hr.finish(len(made.files))
         lr.finish(len(made.files))
+    return made
+
+
+def collect(
+    groups: Sequence[Group],
+    results: Iterator[Face | Rejection],
+    settings: PrepareFaces,
+    move: Callable[[Sequence[int], int], None],
+) -> Made:
+    """Sort out what became of the photos, person by person.
+
+    Args:
+        groups: the people planned.
+        results: of each of their photos, in order.
+        settings: how many photos a person needs.
+        move: told where a person's rows were written, and from which row on they belong.
+    """
+    made = Made()
+    place = count()
+    for group in groups:
+        rows: list[_Row] = []
+        for entry, face in zip(group.entries, results, strict=False):  # `results` goes on to the next group
+            written = next(place)
+            if isinstance(face, Rejection):
+                made.rejected.append(face)
+            else:
+                rows.append(_Row(entry, written, face))
+        kept, targets = _usable(rows, settings, made)
+        rows = [row for row in rows if row.entry.file in kept]
+        if rows:
+            move([row.place for row in rows], len(made.files))
+            made.add(group, rows, targets)
     return made
 
 

@@ -1,0 +1,217 @@
+"""`python -m benchmarks.scale`: lists, manifest and its checks at sizes up to 10 million photos, without any pixels.
+
+What runs is the code of the stages: reading lists, planning splits, sorting out rows, fixed guides, digest, opening for
+training, tables and expectations of the contract. What a photo would have given (a digest, its size, sums of its
+colours) is made up. The two arrays are files of the right length with nothing in them: a disk stores none of it.
+
+People have 2 to 35 photos, 20 in the mean, which lie apart in the list, as CelebA's do. Each size runs in a process of
+its own; of each step the seconds and the process's peak of memory in that step are printed.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import re
+import resource
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+SIZES = (100_000, 1_000_000, 10_000_000)
+ZIPPED = 1_000_000  # above it no zip is made: its table of contents is timed up to there
+HEIGHT, WIDTH, SCALE = 168, 144, 8
+_FOLDER = "img_align_celeba"
+_GREY = 128  # of every pixel, as the sums say
+
+
+class Steps:
+    """Seconds and peak of memory of each step."""
+
+    def __init__(self) -> None:
+        self.measured: list[tuple[str, float, float]] = []
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Measure what the block does."""
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        before = time.process_time()
+        yield
+        seconds = time.process_time() - before
+        self.measured.append((name, seconds, _memory("VmHWM")))
+        print(f"{name}: {seconds:.1f} s, {self.measured[-1][2]:.2f} GB", file=sys.stderr, flush=True)
+
+
+def _memory(field: str) -> float:
+    """GB, as the kernel counts them."""
+    match = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert match is not None
+    return int(match[1]) * 1024 / 1e9
+
+
+def _lists(photos: int) -> tuple[str, str]:
+    """CelebA's two lists: photos of one person lie apart, splits are 80, 10 and 10 % of the people."""
+    random = np.random.default_rng(0)
+    sizes = random.integers(2, 36, photos // 18)
+    sizes = sizes[: int(np.searchsorted(np.cumsum(sizes), photos - 1))]
+    left = photos - int(sizes.sum())
+    sizes = np.append(sizes, left) if left > 1 else np.append(sizes[:-1], sizes[-1] + left)
+    owners = random.permutation(np.repeat(np.arange(1, len(sizes) + 1), sizes))
+    parts = np.array(list("0000000012"))[np.arange(len(sizes) + 1) % 10]
+    names = [f"{number:08}.jpg" for number in range(1, photos + 1)]
+    identities = "".join(f"{name} {owner}\n" for name, owner in zip(names, owners.tolist(), strict=True))
+    partition = "".join(f"{name} {part}\n" for name, part in zip(names, parts[owners].tolist(), strict=True))
+    return identities, partition
+
+
+class _Contents:
+    """A zip's list of names, without the zip."""
+
+    path = Path("photos.zip")
+
+    def __init__(self, names: Iterator[str]) -> None:
+        self.names = dict.fromkeys(names, 1)
+
+    def files(self) -> dict[str, int]:
+        """Name -> bytes."""
+        return self.names
+
+    def read(self, name: str) -> bytes:
+        """Nobody opens a photo here."""
+        raise NotImplementedError(name)
+
+    places = size_and_digest = close = read
+
+
+def measure(photos: int) -> dict[str, object]:
+    """All steps at one size, in this process.
+
+    Raises:
+        RuntimeError: an expectation of the contract does not hold.
+    """
+    from gwainet import quality
+    from gwainet.dataset import Faces
+    from gwainet.params import check_params
+    from gwainet.sources import celeba
+    from gwainet.sources.crop import Cropped, Face
+    from gwainet.sources.packed import PackedPictures
+    from gwainet.sources.photo import Listing
+    from gwainet.sources.store import ZipStore
+    from gwainet.stages import check_faces
+    from gwainet.stages.prepare_faces import Group, Unused, collect, finish, plan
+
+    params = check_params({"profile": "scale", "fetch_faces": {"source": "celeba"}})
+    settings, steps = params.prepare_faces, Steps()
+    sums = [_GREY * HEIGHT * WIDTH // SCALE**2] * 3, [_GREY * HEIGHT * WIDTH] * 3
+
+    def made_up(groups: list[Group]) -> Iterator[Face]:
+        for group in groups:
+            for entry in group.entries:
+                digest = hashlib.sha256(entry.file.encode()).hexdigest()
+                yield Face(Cropped(digest, 218, 178, None), digest, sums)
+
+    with TemporaryDirectory(prefix="gwainet-scale-") as scratch:
+        folder = Path(scratch)
+        if photos <= ZIPPED:
+            archive = folder / "photos.zip"
+            with zipfile.ZipFile(archive, "w") as zipped:
+                for number in range(1, photos + 1):
+                    zipped.writestr(zipfile.ZipInfo(f"{_FOLDER}/{number:08}.jpg"), b"")
+            with steps.step("zip's table of contents"):
+                store = ZipStore(archive)
+                files = store.files()
+                places = store.places(list(files))
+            store.close()
+            del store, files, places
+        identities, partition = _lists(photos)
+        contents = _Contents(f"{_FOLDER}/{number:08}.jpg" for number in range(1, photos + 1))
+        with steps.step("lists read and joined"):
+            listing: Listing = celeba.list_photos(contents, (Path("ids"), identities), (Path("parts"), partition))
+        del identities, partition, contents
+        found = listing.found
+        with steps.step("people, splits, order"):
+            groups, dropped = plan(listing, settings)
+        del listing
+        with steps.step("rows sorted out"):
+            made = collect(groups, made_up(groups), settings, lambda places, start: None)
+        del groups
+        with steps.step("guides, manifest, digest"):
+            manifest, facts = finish(folder, made, Unused(found, [], dropped), "celeba", "0" * 64, settings)
+        del made, manifest
+        rows = sum(facts["images"].values())
+        for name, scale in (("hr.npy", 1), ("lr.npy", SCALE)):
+            with closing(PackedPictures(folder / name, HEIGHT // scale, WIDTH // scale, create=True)) as pictures:
+                pictures.finish(rows)
+        with steps.step("opened for training"):
+            faces = Faces(folder)
+            train = faces.targets("train")
+            faces.draw_others(train[:1000], 0, int(facts["images"]["train"]), np.random.default_rng(0))
+        people = len(faces.offsets) - 1
+        del faces, train
+        rules = quality.contract(params.check_faces)
+        with steps.step("contract: opened, structure"):
+            prepared = check_faces._open(folder)
+            outcomes = quality.validate(check_faces._structure(prepared), rules)
+        pixels = check_faces._Pixels(
+            np.full(rows, _GREY), np.tile(np.array(sums[1]), (rows, 1)), np.tile(np.array(sums[0]), (rows, 1))
+        )
+        with steps.step("contract: tables"):
+            tables = check_faces._tables(prepared, pixels, params.check_faces)
+        with steps.step("contract: expectations"):
+            checked = quality.validate(tables, rules)
+        held = {outcome.rule.name for outcome in (*outcomes, *checked) if outcome.state == "held"}
+        failed = sorted({rule.name for rule in rules} - held)
+        if failed:
+            raise RuntimeError(f"the contract does not hold: {failed}")
+        sizes = {name: (folder / name).stat().st_size for name in ("manifest.parquet", "hr.npy", "lr.npy")}
+    return {"photos": photos, "rows": rows, "people": people, "sizes": sizes, "steps": steps.measured}
+
+
+def main() -> None:
+    """Measure each size in a process of its own, and print the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
+    parser.add_argument("sizes", nargs="*", type=int, default=list(SIZES), help="photos (default: 0.1, 1, 10 million)")
+    parser.add_argument("--gigabytes", type=float, default=10.0, help="a process that needs more ends (default 10)")
+    parser.add_argument("--here", action="store_true", help="measure one size in this process; prints JSON")
+    options = parser.parse_args()
+    if options.here:
+        resource.setrlimit(resource.RLIMIT_DATA, (int(options.gigabytes * 1e9),) * 2)
+        print(json.dumps(measure(options.sizes[0])))
+        return
+    measured = []
+    for size in options.sizes:
+        command = [sys.executable, "-m", "benchmarks.scale", str(size), "--here", "--gigabytes", str(options.gigabytes)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603
+        measured.append(json.loads(done.stdout))
+    console = Console(width=150)
+    console.print(f"Python {platform.python_version()}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}")
+    console.print(_table(measured))
+
+
+def _table(measured: list[dict[str, object]]) -> Table:
+    """A line a step, two columns a size."""
+    shown = Table("step")
+    found: list[Mapping[str, tuple[float, float]]] = []
+    for each in measured:
+        shown.add_column(f"{each['photos']:,} photos, s", justify="right")
+        shown.add_column("peak GB", justify="right")
+        found.append({name: (seconds, memory) for name, seconds, memory in each["steps"]})  # type: ignore[attr-defined]
+    for name in dict.fromkeys(name for steps in found for name in steps):
+        cells = [f"{value:.{digits}f}" for steps in found if name in steps for value, digits in zip(steps[name], (1, 2))]
+        gaps = [cell for steps in found for cell in ((f"{steps[name][0]:.1f}", f"{steps[name][1]:.2f}") if name in steps else ("", ""))]
+        shown.add_row(name, *gaps)
+    return shown
+
+
+if __name__ == "__main__":
+    main()
