@@ -152,7 +152,7 @@ def test_the_command_line_has_a_command_and_a_summary_for_every_stage_and_no_oth
     commands = [command.name for command in app.registered_commands]
     assert len(commands) == len(set(commands))
     no_stage = {"params", "plan", "where", "ui", "lineage", "send-unsent", "mirror-source", "import-checkpoint"}
-    no_stage |= {"super-resolve", "promote", "rollback"}
+    no_stage |= {"super-resolve", "export", "promote", "rollback"}
     assert set(commands) == set(STAGES) | no_stage
     assert list(SUMMARIES) == list(STAGES)
 

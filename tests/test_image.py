@@ -20,7 +20,11 @@ from packaging.utils import canonicalize_name
 
 PROJECT = Path(__file__).parents[1]
 PACKAGES = ("gwainet", "components", "pipeline")
-OPTIONAL = {"tensorflow"}  # reads the authors' checkpoint, on a machine of its own
+OPTIONAL = {
+    "onnxruntime",
+    "onnxscript",
+    "tensorflow",
+}  # export a model and import the authors', on a machine of their own
 PRIVATE = (
     ".env",
     ".git/config",
