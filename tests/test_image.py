@@ -20,11 +20,7 @@ from packaging.utils import canonicalize_name
 
 PROJECT = Path(__file__).parents[1]
 PACKAGES = ("gwainet", "components", "pipeline")
-OPTIONAL = {
-    "onnxruntime",
-    "onnxscript",
-    "tensorflow",
-}  # export a model and import the authors', on a machine of their own
+OPTIONAL = {"onnxruntime", "onnxscript", "tensorflow"}  # of `export` and `import-checkpoint`, by hand
 PRIVATE = (
     ".env",
     ".git/config",
