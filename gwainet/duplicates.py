@@ -94,7 +94,7 @@ def alike_within(faces: Uint8, groups: npt.NDArray[np.int64], least: float) -> A
         groups: (N,) number of each face's group; a group's faces lie side by side.
         least: correlation.
     """
-    begins = np.flatnonzero(np.diff(groups, prepend=groups[:1] - 1))
+    begins = _begins(groups)
     found = []
     for begin, end in _whole_groups(begins, len(groups)):
         detail = _detail(faces[begin:end])
@@ -154,19 +154,18 @@ def guides_apart(manifest: pd.DataFrame, crops: Uint8, least: float) -> pd.DataF
         least: correlation from which two faces are near-duplicates.
     """
     guides = manifest["guide_row"].to_numpy(np.int64)
-    # a target that is its own guide would be a mistake of the drawing, which must not be hidden here
-    targets = np.flatnonzero((guides >= 0) & (guides != np.arange(len(guides))))
-    faces = small_faces(crops)
-    alike = correlations(faces, targets, guides[targets]) >= least
-    if not alike.any():
-        return manifest
     people = manifest["identity_index"].to_numpy(np.int64)
     apart = guides.copy()
-    for target in targets[alike]:
-        choice = other_guides(faces, people, int(target), least)
-        if len(choice):
-            apart[target] = choice[np.searchsorted(choice, guides[target]) % len(choice)]
-    return manifest.assign(guide_row=apart)
+    for start, stop in _whole_groups(_begins(people), len(people)):  # memory does not grow with the photos
+        faces, guide = small_faces(crops[start:stop]), guides[start:stop] - start
+        # a target that is its own guide would be a mistake of the drawing, which must not be hidden here
+        targets = np.flatnonzero((guides[start:stop] >= 0) & (guide != np.arange(stop - start)))
+        alike = correlations(faces, targets, guide[targets]) >= least
+        for target in targets[alike].tolist():
+            choice = other_guides(faces, people[start:stop], target, least)
+            if len(choice):
+                apart[start + target] = start + choice[np.searchsorted(choice, guide[target]) % len(choice)]
+    return manifest if np.array_equal(apart, guides) else manifest.assign(guide_row=apart)
 
 
 def other_guides(faces: Uint8, people: npt.NDArray[np.int64], target: int, least: float) -> Rows:
@@ -194,6 +193,12 @@ def _detail(faces: Uint8) -> Floats:
     # a flat picture's rest is rounding: below a thousandth of a grey level a pixel
     unit: Floats = np.divide(flat, length, out=np.zeros_like(flat), where=length > SIDE * 1e-3)
     return unit
+
+
+def _begins(groups: npt.NDArray[np.int64]) -> Rows:
+    """Where each group's run of rows begins."""
+    begins: Rows = np.flatnonzero(np.diff(groups, prepend=groups[:1] - 1))
+    return begins
 
 
 def _whole_groups(begins: Rows, count: int) -> Iterator[tuple[int, int]]:

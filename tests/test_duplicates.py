@@ -132,7 +132,9 @@ def manifest(guides: list[int], people: npt.NDArray[np.int64]) -> pd.DataFrame:
     return pd.DataFrame({"guide_row": guides, "identity_index": people, "file": [f"{i}" for i in range(len(guides))]})
 
 
-def test_a_guide_that_is_a_near_duplicate_becomes_the_persons_next_photo(crops: Uint8):
+@pytest.mark.parametrize("block", [1, 4, 4096])
+def test_a_guide_that_is_a_near_duplicate_becomes_the_persons_next_photo(crops: Uint8, block: int, monkeypatch):
+    monkeypatch.setattr(duplicates, "_BLOCK", block)
     crops = crops.copy()
     crops[1] = saved_again(crops[0])
     people = np.repeat(np.arange(4), 3)
@@ -153,3 +155,8 @@ def test_without_another_photo_the_guide_stays(crops: Uint8):
 def test_guides_that_are_apart_are_left_alone(crops: Uint8):
     before = manifest([1, 2, 0, -1, 5, 3, 7, 8, 6, 10, 11, 9], np.repeat(np.arange(4), 3))
     assert duplicates.guides_apart(before, crops, 0.999) is before
+
+
+def test_a_target_that_is_its_own_guide_is_not_hidden(crops: Uint8):
+    before = manifest([0, 0, 0], np.zeros(3, np.int64))
+    assert duplicates.guides_apart(before, crops[:3], 0.999) is before
