@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -355,6 +355,42 @@ def _picture(path: Path | None) -> Path | None:
     if path is not None and Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
         raise typer.BadParameter(f"{path.name} names no format of pictures: end it in .png")
     return _in_a_folder(path)
+
+
+@app.command("show-faces")
+def show_prepared_faces(
+    out: Annotated[Path, typer.Option(help="Picture to write.", callback=_picture)],
+    params: ParamsFile = Path("params.yaml"),
+    profile: Profile = None,
+    root: Root = Path(),
+    identity: Annotated[str | None, typer.Option(help="Only this person's faces.")] = None,
+    split: Annotated[Literal["train", "validation", "test"] | None, typer.Option(help="Only this split's.")] = None,
+    rejected: Annotated[bool, typer.Option("--rejected", help="Photos that were not used, and why.")] = False,
+    most: Annotated[int, typer.Option(help="Tiles at most; of more, evenly spread ones.", min=1)] = 60,
+) -> None:
+    """Write a contact sheet of prepared faces: each with its low-resolution image and its fixed guide.
+
+    These are your photos: they do not belong into a repository.
+    """
+    if rejected and (identity or split):
+        raise typer.BadParameter("--rejected stands alone: those photos have no split, and some no person")
+    with user_errors():
+        from gwainet.show_faces import write_sheet  # heavy
+
+        merged = load_params(params, profile)
+        write_sheet(merged, root, out, identity=identity, split=split, rejected=rejected, most=most)
+
+
+@app.command("contract")
+def show_contract(
+    params: ParamsFile = Path("params.yaml"), profile: Profile = None, overrides: Overrides = None
+) -> None:
+    """Print the data contract of a profile for people, as Markdown: every rule with its limits, and why."""
+    with user_errors():
+        from gwainet import quality  # heavy
+
+        rules = quality.contract_of(load_params(params, profile, overrides or []))
+    typer.echo(quality.as_markdown(rules), nl=False)
 
 
 Means = tuple[float, float, float]

@@ -23,6 +23,7 @@ import numpy.typing as npt
 import pandas as pd
 from PIL import Image
 
+from gwainet.duplicates import guides_apart
 from gwainet.errors import DataError
 from gwainet.files import file_digest, staged_directory, write_json
 from gwainet.images import grid
@@ -93,6 +94,9 @@ def run(params: Params, *, source: Path, raw: Path, out: Path, recorder: Recorde
         rejected = [*listing.rejected, *made.rejected]
         _check_people(Counter(split for split, _ in made.runs), settings, [*rejected, *dropped])
         manifest = made.manifest(settings)
+        if info["source"] != "pairs":  # whose guides are its own
+            least = settings.near_duplicate_of(info["source"])
+            manifest = guides_apart(manifest, np.load(partial / "hr.npy", mmap_mode="r"), least)
         manifest.to_parquet(partial / "manifest.parquet", index=False)
         facts = {
             "format": 1,
@@ -104,6 +108,7 @@ def run(params: Params, *, source: Path, raw: Path, out: Path, recorder: Recorde
             "images": _per_split(manifest["split"]),
             "identities": _per_split(split for split, _ in made.runs),
             "found": listing.found,
+            "listed": _listed(listing),
             "rejected": _per_reason(rejected),
             "dropped": _per_reason(dropped),
             "converted": dict(sorted(made.converted.items())),
@@ -453,6 +458,12 @@ def _usable(rows: Sequence[_Row], settings: PrepareFaces, made: _Made) -> tuple[
 def _per_split(splits: Iterable[str]) -> dict[str, int]:
     counts = Counter(splits)
     return {split: counts[split] for split in SPLITS}
+
+
+def _listed(listing: Listing) -> dict[str, Any]:
+    """What the source's lists hold, before any photo is left out; splits only where the source brings them."""
+    splits = _per_split(photo.split for photo in listing.photos if photo.split is not None)
+    return {"photos": listing.found, "identities": listing.identities, "splits": splits if any(splits.values()) else {}}
 
 
 def _per_reason(lines: Iterable[Rejection]) -> dict[str, int]:
