@@ -3,10 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +16,8 @@ from benchmarks import pairs, preparation
 from benchmarks.timing import Work
 from gwainet import losses
 from gwainet.dataset import Faces
-from gwainet.nets.folded import fold
+from gwainet.exported import OPSET
+from gwainet.nets.folded import fold, freeze
 from gwainet.nets.gnet import SRnet
 from gwainet.nets.model import build_cnet, build_generator
 from gwainet.nets.transposed import critic_gradient
@@ -125,6 +128,32 @@ def answers(batch: int, allocator: bool, composed: bool, threads: int) -> Work:
     return run
 
 
+def onnx_answers(batch: int, threads: int) -> Work:
+    """The same by ONNX Runtime, of what `python -m gwainet export` writes but for the pictures' conversion."""
+    import onnxruntime
+
+    _set_up(threads, allocator=True)
+    generator = freeze(build_generator(Networks(), Means((0.5,) * 3, (0.5,) * 3), guided=True, seed=0).eval())
+    draws = torch.Generator().manual_seed(0)
+    i_lr = torch.rand(batch, 3, HEIGHT // 8, WIDTH // 8, generator=draws) - 0.5
+    i_lru, i_gi = torch.rand(2, batch, 3, HEIGHT, WIDTH, generator=draws) - 0.5
+    names = ["i_lr", "i_lru", "i_gi"]
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    with TemporaryDirectory() as folder, torch.no_grad():
+        generator(i_lr, i_lru, i_gi)  # composes
+        path = Path(folder) / "generator.onnx"
+        program = torch.onnx.export(
+            generator, (i_lr, i_lru, i_gi), dynamo=True, verbose=False, opset_version=OPSET, input_names=names
+        )
+        assert program is not None
+        program.save(path)
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    inputs = dict(zip(names, (i_lr.numpy(), i_lru.numpy(), i_gi.numpy()), strict=True))
+    answer = session.get_outputs()[0].name
+    return lambda: float(np.square(session.run([answer], inputs)[0]).mean())
+
+
 def banet_answers(batch: int, network: Callable[[], nn.Module], threads: int) -> Work:
     """BAnet's answers to a batch, the allocator's settings on both sides."""
     _set_up(threads, allocator=True)
@@ -183,6 +212,8 @@ def _answers(batch: int) -> Case:
         "with the allocator's settings": partial(answers, batch, True, False),
         "and composed decoders": partial(answers, batch, True, True),
     }
+    if find_spec("onnxruntime") and find_spec("onnxscript"):  # the extra `onnx`
+        forms["ONNX Runtime, composed decoders"] = partial(onnx_answers, batch)
     return Case(f"The generator's answers, batch {batch}", "inference", batch, forms)
 
 

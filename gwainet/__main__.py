@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -357,6 +357,42 @@ def _picture(path: Path | None) -> Path | None:
     return _in_a_folder(path)
 
 
+@app.command("show-faces")
+def show_prepared_faces(
+    out: Annotated[Path, typer.Option(help="Picture to write.", callback=_picture)],
+    params: ParamsFile = Path("params.yaml"),
+    profile: Profile = None,
+    root: Root = Path(),
+    identity: Annotated[str | None, typer.Option(help="Only this person's faces.")] = None,
+    split: Annotated[Literal["train", "validation", "test"] | None, typer.Option(help="Only this split's.")] = None,
+    rejected: Annotated[bool, typer.Option("--rejected", help="Photos that were not used, and why.")] = False,
+    most: Annotated[int, typer.Option(help="Tiles at most; of more, evenly spread ones.", min=1)] = 60,
+) -> None:
+    """Write a contact sheet of prepared faces: each with its low-resolution image and its fixed guide.
+
+    These are your photos: they do not belong into a repository.
+    """
+    if rejected and (identity or split):
+        raise typer.BadParameter("--rejected stands alone: those photos have no split, and some no person")
+    with user_errors():
+        from gwainet.show_faces import write_sheet  # heavy
+
+        merged = load_params(params, profile)
+        write_sheet(merged, root, out, identity=identity, split=split, rejected=rejected, most=most)
+
+
+@app.command("contract")
+def show_contract(
+    params: ParamsFile = Path("params.yaml"), profile: Profile = None, overrides: Overrides = None
+) -> None:
+    """Print the data contract of a profile for people, as Markdown: every rule with its limits, and why."""
+    with user_errors():
+        from gwainet import quality  # heavy
+
+        rules = quality.contract_of(load_params(params, profile, overrides or []))
+    typer.echo(quality.as_markdown(rules), nl=False)
+
+
 Means = tuple[float, float, float]
 
 
@@ -382,7 +418,7 @@ def import_released_checkpoint(
 @app.command("super-resolve", help="Super-resolve a face's picture, 8x, with another photo of the same person.")
 def super_resolve(
     lr: Annotated[Path, typer.Argument(help="Low-resolution face, h x w pixels.", exists=True, dir_okay=False)],
-    weights: Annotated[Path, typer.Option(help="weights.safetensors of a generator.")],
+    weights: Annotated[Path, typer.Option(help="weights.safetensors of a generator, or an ONNX file of `export`.")],
     out: Annotated[Path, typer.Option(help="Picture to write, 8h x 8w pixels.", callback=_picture)],
     guide: Annotated[
         Path | None,
@@ -407,6 +443,22 @@ def super_resolve(
         super_resolve_files(
             lr, guide, weights=weights, out=out, warped_out=warped_out, shrink=downscale, runtime=Runtime(device=device)
         )
+
+
+@app.command("export", help="Write a generator as an ONNX file: faster on a CPU, and it needs no torch.")
+def export(
+    weights: Annotated[Path, typer.Argument(help="weights.safetensors of a generator.")],
+    out: Annotated[Path, typer.Option(help="File to write, such as model.onnx.", callback=_in_a_folder)],
+    height: Annotated[
+        int | None, typer.Option(help="Of the super-resolved pictures; default: of the training faces.")
+    ] = None,
+    width: Annotated[int | None, typer.Option(help="Likewise.")] = None,
+) -> None:
+    """Export one generator; what was written is compared with the weights first."""
+    with user_errors():
+        from gwainet.exported import export_onnx  # heavy
+
+        export_onnx(weights, out, height, width)
 
 
 def _as_yaml(params: Params) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from gwainet.errors import ExtraError
 from gwainet.files import file_digest
@@ -29,7 +30,7 @@ IDENTITY_CONVENTION = (
 
 # The package of the weights also holds a 68-point predictor for non-commercial use only: it is never opened.
 _DESCRIPTOR = "dlib_face_recognition_resnet_model_v1.dat"
-_LANDMARKS = "shape_predictor_5_face_landmarks.dat"
+_LANDMARK_WEIGHTS = "shape_predictor_5_face_landmarks.dat"
 
 
 class FaceNetwork(NamedTuple):
@@ -60,7 +61,7 @@ def face_network() -> FaceNetwork:
     Raises:
         ExtraError: dlib or its weights are not installed.
     """
-    digests = (file_digest(_weights(name)) for name in (_DESCRIPTOR, _LANDMARKS))
+    digests = (file_digest(_weights(name)) for name in (_DESCRIPTOR, _LANDMARK_WEIGHTS))
     return FaceNetwork(_models().dlib.__version__, *digests)
 
 
@@ -77,18 +78,40 @@ def similarities(gt: Uint8, answers: Mapping[str, Uint8]) -> Similarities:
     for name, picture in answers.items():
         if picture.shape != gt.shape or picture.dtype != np.uint8:
             raise ValueError(f"{name}: a uint8 picture of {gt.shape}, not {picture.dtype} of {picture.shape}")
-    dlib, detector, landmarks, descriptor = _models()
+    dlib, _, _, network = _models()
     truth = np.ascontiguousarray(gt)
-    faces = detector(truth)
-    box = max(faces, key=lambda face: face.area()) if faces else dlib.rectangle(*_usual_box(*gt.shape[:2]))
-    shape = landmarks(truth, box)
+    shape, found = _landmarks(truth)
     keys = {name: picture.tobytes() for name, picture in answers.items()}
     distinct = {gt.tobytes(): truth} | {keys[name]: np.ascontiguousarray(answers[name]) for name in answers}
     chips = [dlib.get_face_chip(picture, shape) for picture in distinct.values()]
-    described = np.array(descriptor.compute_face_descriptor(chips))
+    described = np.array(network.compute_face_descriptor(chips))
     unit = described / np.linalg.norm(described, axis=1, keepdims=True)
     cosine = dict(zip(distinct, (unit @ unit[0]).tolist(), strict=True))
-    return Similarities({name: cosine[key] for name, key in keys.items()}, bool(faces))
+    return Similarities({name: cosine[key] for name, key in keys.items()}, found)
+
+
+def descriptor(picture: Uint8) -> tuple[npt.NDArray[np.float64], bool]:
+    """A face's 128 numbers, cut out by its own landmarks, and whether the detector found a face.
+
+    Two photos of one person are usually nearer than `check_faces.identity_distance` (Euclidean), dlib's own limit.
+
+    Shapes: (H, W, 3) -> (128,).
+
+    Raises:
+        ExtraError: dlib or its weights are not installed.
+    """
+    dlib = _models().dlib
+    truth = np.ascontiguousarray(picture)
+    shape, found = _landmarks(truth)
+    return np.array(_models().descriptor.compute_face_descriptor(dlib.get_face_chip(truth, shape))), found
+
+
+def _landmarks(picture: Uint8) -> tuple[Any, bool]:
+    """The five landmarks of the largest face, or of the usual place; whether the detector found one."""
+    dlib, detector, landmarks, _ = _models()
+    faces = detector(picture)
+    box = max(faces, key=lambda face: face.area()) if faces else dlib.rectangle(*_usual_box(*picture.shape[:2]))
+    return landmarks(picture, box), bool(faces)
 
 
 def _usual_box(height: int, width: int) -> tuple[int, int, int, int]:
@@ -110,7 +133,7 @@ def _models() -> _Models:
     return _Models(
         dlib,
         dlib.get_frontal_face_detector(),
-        dlib.shape_predictor(str(_weights(_LANDMARKS))),
+        dlib.shape_predictor(str(_weights(_LANDMARK_WEIGHTS))),
         dlib.face_recognition_model_v1(str(_weights(_DESCRIPTOR))),
     )
 
@@ -130,5 +153,5 @@ def _weights(name: str) -> Path:
 def _missing() -> ExtraError:
     return ExtraError(
         "identity similarity needs dlib and its weights, which are not installed: pip install 'gwainet[identity]', "
-        "or set benchmark.identity to `off`"
+        "or set check_faces.identity and benchmark.identity to `off`"
     )

@@ -139,12 +139,34 @@ class PrepareFaces(Section):
         "identity", description="pairs: `image` is the paper's way (D11)"
     )
     seed: NotNegative = Field(0, description="of splits and fixed guides")
+    near_duplicate: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="correlation of detail from which two photos of a person are near-duplicates "
+        "(docs/data-contract.md): another photo, where there is one, becomes the fixed guide; null: 0.85, and 0.97 of "
+        "drawn people, whose photos differ less",
+    )
 
     @model_validator(mode="after")
     def _splits(self) -> Self:
         if self.validation + self.test >= 1:
             raise ValueError("validation + test must leave people to train on (sum below 1)")
         return self
+
+    def near_duplicate_of(self, source: str) -> float:
+        """The limit `near_duplicate` for photos of a source."""
+        return self.near_duplicate or (0.97 if source == "drawn" else 0.85)
+
+
+class Published(Section):
+    """What a published data set's own lists hold, before any photo is left out."""
+
+    photos: Positive
+    identities: Positive
+    partition: dict[Literal["train", "validation", "test"], Positive] = Field(
+        description="photos that its partition file gives each split"
+    )
 
 
 class CheckFaces(Section):
@@ -159,8 +181,41 @@ class CheckFaces(Section):
     images: dict[Literal["train", "validation", "test"], Positive] | None = Field(
         None, description="the exact number of images each split must have (CelebA's are published); null: any"
     )
+    published: Published | None = Field(None, description="what the source's lists must hold; null: anything")
     min_validation_identities: Positive = 2
     min_test_identities: Positive = 2
+    max_near_duplicate_guides: Fraction = Field(
+        0.002,
+        description="share of the targets that may have a near-duplicate as fixed guide for want of any other photo",
+    )
+    split_near_duplicate: float = Field(
+        0.95,
+        gt=0,
+        le=1,
+        description="correlation from which photos in two splits are near-duplicates; above what two people alike in "
+        "pose and light reach (docs/data-contract.md)",
+    )
+    split_hash_distance: int = Field(
+        64, ge=0, le=256, description="bits of 256 in which perceptual hashes may differ for photos to be compared"
+    )
+    drift: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="distance (Kolmogorov-Smirnov) from the last accepted data set beyond which a statistic is told",
+    )
+    identity: Literal["auto", "on", "off"] = Field(
+        "off",
+        description="look for wrong labels by dlib's face descriptors, as `benchmark.identity`: `on` needs the extra "
+        "`identity`, `auto` looks where it is installed",
+    )
+    identity_distance: PositiveFloat = Field(
+        0.6,
+        description="median distance to the person's other photos beyond which a label is doubted (dlib's own limit)",
+    )
+    identity_images: Positive | None = Field(
+        2000, description="at most so many images are described, of whole people; 0.1 s each; null: all"
+    )
 
 
 class Networks(Section):

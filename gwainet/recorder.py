@@ -31,6 +31,9 @@ class Recorder(Protocol):
     def dataset(self, name: str, digest: str, profile: Mapping[str, object], context: str) -> None:
         """Record which data were used: `digest` is the manifest's, `context` e.g. "training"."""
 
+    def earlier(self, name: str) -> str | None:
+        """Text of a file that the last good run of this stage and profile on other inputs recorded; None if none is."""
+
 
 class NullRecorder:
     """Records nothing: for unit tests and for use as a library."""
@@ -52,3 +55,7 @@ class NullRecorder:
 
     def dataset(self, name: str, digest: str, profile: Mapping[str, object], context: str) -> None:
         """Drop."""
+
+    def earlier(self, name: str) -> str | None:
+        """Know of no earlier run."""
+        return None

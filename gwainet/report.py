@@ -58,8 +58,36 @@ class Chart:
     height: int = _CHART[1]
 
 
+@dataclass(frozen=True)
+class Distribution:
+    """A statistic of all images, for people.
+
+    Attributes:
+        title: of the statistic.
+        tells: what it is.
+        unit: of its values.
+        chart: how many images have which value.
+        median: of the values.
+        middle: between which two values 90 % of the images lie.
+        extreme_title: which end `extremes` shows.
+        extremes: images at that end.
+    """
+
+    title: str
+    tells: str
+    unit: str
+    chart: Chart
+    median: float
+    middle: tuple[float, float]
+    extreme_title: str
+    extremes: Sequence[Face]
+
+
 def faces_page(
-    validation: Mapping[str, Any], accepted: Sequence[Face] = (), offenders: Mapping[str, Sequence[Face]] | None = None
+    validation: Mapping[str, Any],
+    accepted: Sequence[Face] = (),
+    offenders: Mapping[str, Sequence[Face]] | None = None,
+    distributions: Sequence[Distribution] = (),
 ) -> str:
     """The page of `check_faces`.
 
@@ -67,6 +95,7 @@ def faces_page(
         validation: what `validation.json` holds.
         accepted: faces that keep the contract, as examples.
         offenders: a rule's name -> faces that break it.
+        distributions: of what the photos are like.
     """
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for expectation in validation["expectations"]:
@@ -74,9 +103,8 @@ def faces_page(
     statistics = validation["statistics"]
     charts = {}
     if statistics:
-        brightness, people = statistics["brightness"], statistics["images_per_identity"]
-        charts["brightness"] = histogram(brightness["counts"], brightness["edges"], "images", "mean brightness")
-        charts["people"] = counts_chart({int(size): count for size, count in people.items()}, "people", "images")
+        people = {int(size): count for size, count in statistics["images_per_identity"].items()}
+        charts["people"] = counts_chart(people, "people", "images")
     return render(
         "faces.html",
         title=f"Prepared faces of {validation['profile']}",
@@ -86,6 +114,7 @@ def faces_page(
         charts=charts,
         accepted=accepted,
         offenders=offenders or {},
+        distributions=distributions,
     )
 
 
@@ -169,7 +198,7 @@ def counts_chart(counts: Mapping[int, int], what: str, of: str) -> Chart:
     names = [f"{low}" if step == 1 else f"{low} to {low + step - 1}" for low in lows]
     says = [f"{value:,} {what} with {name} {of}" for value, name in zip(values, names, strict=True)]
     slot = _CHART[0] / len(lows)
-    shown = max(1, -(-len(lows) // 8))
+    shown = max(1, -(-len(lows) // (8 if step == 1 else 4)))  # a range takes more room than a number
     ticks = tuple((slot * (i + 0.5), names[i].replace(" to ", "\u2013")) for i in range(0, len(lows), shown))
     return Chart(_bars(values, says), ticks, max(values))
 

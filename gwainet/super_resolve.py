@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from gwainet.errors import SourceError
+from gwainet.errors import ParamsError, SourceError
+from gwainet.exported import OnnxGenerator
 from gwainet.files import staged_file
 from gwainet.images import DAMAGE, Uint8, downscale
 from gwainet.nets.folded import ONCE
-from gwainet.nets.model import load_generator
+from gwainet.nets.model import Generator, load_generator
 from gwainet.params import SCALE, Runtime
 from gwainet.progress import say
 from gwainet.training.device import choose_device
@@ -31,7 +32,7 @@ def super_resolve_files(
         low: low-resolution face, h x w pixels, any h and w; with `shrink` a photo of 8h x 8w pixels.
         guide: another photo of the same person, 8h x 8w pixels; None for weights that take none, or need none
             (`guide_dropout`).
-        weights: weights file of kind `generator`.
+        weights: weights file of kind `generator`, or an ONNX file that was made of one.
         out: picture to write; its suffix says in which format.
         warped_out: likewise, for the warped guide.
         shrink: make the low-resolution face of `low`, as the training faces were made (D4).
@@ -40,14 +41,13 @@ def super_resolve_files(
     Raises:
         CheckpointError: the weights are missing, damaged or of another kind.
         ParamsError: the device is not there.
+        ExtraError: the extra `onnx` is needed and not installed.
         SourceError: a picture is unreadable, or its size or the want of a guide does not fit the weights.
     """
     i_lr = _read(low)
     if shrink:
         i_lr = _shrunk(i_lr, low)
-    # a single face costs less than composing the decoders for it
-    folded = runtime.fold == "on" or (runtime.fold == "auto" and i_lr.shape[0] * i_lr.shape[1] >= ONCE)
-    generator = load_generator(weights, choose_device(runtime), folded)
+    generator = _load(weights, i_lr, runtime)
     i_gi = None
     if generator.guided and guide is None and generator.guide_optional:
         if warped_out is not None:
@@ -56,10 +56,24 @@ def super_resolve_files(
         i_gi = _read_guide(guide, weights, i_lr)[None]
     elif guide is not None or warped_out is not None:
         raise SourceError(f"{weights} takes no guide: leave the guide and the warped guide out")
-    made = generator.super_resolve(i_lr[None], i_gi)
+    try:
+        made = generator.super_resolve(i_lr[None], i_gi)
+    except ValueError as error:  # an ONNX file is for one size
+        raise SourceError(f"{weights}: {error}") from None
     _write(made.sr[0], out)
     if warped_out is not None and made.warped is not None:
         _write(made.warped[0], warped_out)
+
+
+def _load(weights: Path, i_lr: Uint8, runtime: Runtime) -> Generator | OnnxGenerator:
+    """The generator of a weights file or of an ONNX file."""
+    if weights.suffix.lower() == ".onnx":
+        if runtime.device == "cuda":
+            raise ParamsError(f"{weights} runs on the CPU: leave --device out, or give the weights file")
+        return OnnxGenerator(weights, runtime.threads)
+    # a single face costs less than composing the decoders for it
+    folded = runtime.fold == "on" or (runtime.fold == "auto" and i_lr.shape[0] * i_lr.shape[1] >= ONCE)
+    return load_generator(weights, choose_device(runtime), folded)
 
 
 def _read(path: Path) -> Uint8:

@@ -39,13 +39,19 @@ WATCHED = (
     "gwainet.people",
     "gwainet.evaluation",
     "gwainet.sources",
+    "gwainet.contract_tables",
+    "gwainet.distributions",
+    "gwainet.duplicates",
+    "gwainet.exhibits",
+    "gwainet.labels",
+    "gwainet.measured",
     "gwainet.quality",
     "gwainet.report",
 )
 
 # docs/formats.md
 FILES = {
-    "check_faces": {"passed.json", "validation.json", "report.html"},
+    "check_faces": {"passed.json", "validation.json", "distributions.json", "report.html"},
     "train_psnr": {"gains.csv"},
     "train_adversarial": {"critic.safetensors", "gains.csv"},
     "register_model": {"registered.json"},
@@ -152,7 +158,7 @@ def test_the_command_line_has_a_command_and_a_summary_for_every_stage_and_no_oth
     commands = [command.name for command in app.registered_commands]
     assert len(commands) == len(set(commands))
     no_stage = {"params", "plan", "where", "ui", "lineage", "send-unsent", "mirror-source", "import-checkpoint"}
-    no_stage |= {"super-resolve", "promote", "rollback"}
+    no_stage |= {"super-resolve", "export", "promote", "rollback", "show-faces", "contract"}
     assert set(commands) == set(STAGES) | no_stage
     assert list(SUMMARIES) == list(STAGES)
 

@@ -20,7 +20,7 @@ from packaging.utils import canonicalize_name
 
 PROJECT = Path(__file__).parents[1]
 PACKAGES = ("gwainet", "components", "pipeline")
-OPTIONAL = {"tensorflow"}  # reads the authors' checkpoint, on a machine of its own
+OPTIONAL = {"onnxruntime", "onnxscript", "tensorflow"}  # of `export` and `import-checkpoint`, by hand
 PRIVATE = (
     ".env",
     ".git/config",

@@ -508,3 +508,18 @@ def test_the_defaults_are_the_papers_without_the_file():
 def test_the_chosen_profile_of_the_project_runs_without_anything_brought(real):
     assert load_params(PROJECT / "params.yaml").fetch_faces.source == "drawn"
     assert set(real) == {"demo", "lfw", "celeba", "pairs"}
+
+
+def test_photos_of_drawn_people_must_be_more_alike_to_be_near_duplicates():
+    settings = check_params({"profile": "x"}).prepare_faces
+    assert (settings.near_duplicate_of("drawn"), settings.near_duplicate_of("celeba")) == (0.97, 0.85)
+    given = check_params({"profile": "x", "prepare_faces": {"near_duplicate": 0.9}}).prepare_faces
+    assert given.near_duplicate_of("drawn") == given.near_duplicate_of("folder") == 0.9
+
+
+def test_celebas_lists_are_pinned():
+    published = load_params(PROJECT / "params.yaml", "celeba").check_faces.published
+    assert published is not None
+    assert (published.photos, published.identities) == (202_599, 10_177)
+    assert sum(published.partition.values()) == 202_599
+    assert published.partition == {"train": 162_770, "validation": 19_867, "test": 19_962}

@@ -1,11 +1,13 @@
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import great_expectations.expectations as gxe
 import pandas as pd
 import pytest
 
-from gwainet.params import CheckFaces
-from gwainet.quality import Rule, contract, validate
+from gwainet.params import CheckFaces, load_params
+from gwainet.quality import Rule, as_markdown, contract, contract_of, validate
 
 
 def rule(name: str, expectation: gxe.Expectation, table: str = "images") -> Rule:
@@ -69,7 +71,7 @@ def test_an_outcome_is_plain_json_with_the_words_and_the_expectation():
 
 
 def test_every_rule_has_a_name_of_its_own_and_speaks_in_sentences():
-    rules = contract(CheckFaces(images={"train": 162734}))
+    rules = contract(CheckFaces(images={"train": 162734}), 0.85)
     names = [rule.name for rule in rules]
     assert len(set(names)) == len(names)
     assert all(rule.says.endswith(".") and rule.why.endswith(".") for rule in rules)
@@ -84,12 +86,71 @@ def test_the_words_hold_the_numbers_of_the_params():
         min_validation_identities=31,
         min_test_identities=47,
     )
-    words = " ".join(rule.says for rule in contract(settings))
+    words = " ".join(rule.says for rule in contract(settings, 0.85))
     for number in ("162,734 train", "at least 7.5 of 255", "between 0.2 and", "12.5 %", "31 people", "47 to test"):
         assert number in words
 
 
 def test_published_counts_are_asked_for_only_where_params_give_them():
-    with_counts = {rule.name for rule in contract(CheckFaces(images={"test": 1}))}
-    without = {rule.name for rule in contract(CheckFaces())}
+    with_counts = {rule.name for rule in contract(CheckFaces(images={"test": 1}), 0.85)}
+    without = {rule.name for rule in contract(CheckFaces(), 0.85)}
     assert with_counts - without == {"images_as_published"}
+
+
+PROJECT = Path(__file__).parents[1]
+
+
+def test_a_rule_that_only_warns_is_told_apart_from_a_failure():
+    warning = rule("at_least_two", gxe.ExpectColumnValuesToBeBetween(column="value", min_value=2))
+    warning = replace(warning, warns=True)
+    [outcome] = validate({"images": images(1, 3)}, [warning])
+    assert (outcome.state, outcome.offenders) == ("warned", (0,))
+    assert outcome.as_json()["warns"] is True
+
+
+def test_a_rule_that_allows_for_some_holds_and_names_them():
+    most = rule("most", gxe.ExpectColumnValuesToBeBetween(column="value", min_value=2, mostly=0.75))
+    [outcome] = validate({"images": images(1, 3, 4, 5)}, [most])
+    assert (outcome.state, outcome.offenders) == ("held", (0,))
+    [outcome] = validate({"images": images(1, 1, 4, 5)}, [most])
+    assert outcome.state == "failed"
+
+
+def test_what_is_not_there_to_be_checked_is_no_rule():
+    names = {rule.name for rule in contract(CheckFaces(), 0.85)}
+    everything = {rule.name for rule in contract(CheckFaces(), 0.85, labels=True, earlier=True)}
+    given = {rule.name for rule in contract(CheckFaces(), 0.85, guides_given=True)}
+    assert everything - names == {"labels_plausible", "distributions_as_before"}
+    assert names - given == {"guide_is_no_near_duplicate"}
+
+
+def test_only_what_comes_from_elsewhere_warns():
+    rules = contract(CheckFaces(), 0.85, labels=True, earlier=True)
+    assert {rule.name for rule in rules if rule.warns} == {"labels_plausible", "distributions_as_before"}
+    assert {rule.group for rule in rules if rule.warns} == {"Warnings"}
+
+
+def test_the_document_holds_the_contract_as_it_is_checked():
+    """Write it anew: `python -m gwainet contract --profile celeba --set check_faces.identity=on`."""
+    params = load_params(PROJECT / "params.yaml", "celeba", ["check_faces.identity=on"])
+    _, _, rules = (PROJECT / "docs" / "data-contract.md").read_text().partition("Those of the profile `celeba`")
+    assert rules.partition("\n\n")[2] == as_markdown(contract_of(params))
+
+
+def test_every_limit_of_the_params_stands_in_the_words_of_the_contract():
+    first = load_params(PROJECT / "params.yaml", "celeba", ["check_faces.identity=on"])
+    changes = ["split_near_duplicate=0.875", "split_hash_distance=33", "drift=0.375", "identity_distance=0.625"]
+    changes += ["max_near_duplicate_guides=0.125", "published.photos=123456", "published.identities=6543"]
+    second = load_params(
+        PROJECT / "params.yaml",
+        "celeba",
+        [
+            "check_faces.identity=on",
+            "prepare_faces.near_duplicate=0.75",
+            *(f"check_faces.{change}" for change in changes),
+        ],
+    )
+    words = as_markdown(contract_of(second))
+    for number in ("0.875", "33 of 256", "0.375", "0.625", "12.5 %", "123,456", "6,543", "0.75 or more"):
+        assert number in words
+        assert number not in as_markdown(contract_of(first))

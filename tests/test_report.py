@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gwainet.report import Face, counts_chart, data_uri, faces_page, histogram, stage_page
+from gwainet.report import Distribution, Face, counts_chart, data_uri, faces_page, histogram, stage_page
 
 
 def expectation(name: str, result: str, **more: Any) -> dict[str, Any]:
@@ -20,8 +20,8 @@ def validation(*expectations: dict[str, Any], statistics: bool = True) -> dict[s
     states = [item["result"] for item in expectations]
     return {
         "profile": "demo",
-        "passed": set(states) == {"held"},
-        "counts": {state: states.count(state) for state in ("held", "failed", "not checked")},
+        "passed": set(states) <= {"held", "warned"},
+        "counts": {state: states.count(state) for state in ("held", "failed", "warned", "not checked")},
         "expectations": list(expectations),
         "source": "folder",
         "height": 48,
@@ -36,11 +36,13 @@ def validation(*expectations: dict[str, Any], statistics: bool = True) -> dict[s
         "statistics": {
             "means": [{"file": "hr.npy", "channel": "red", "recorded": 0.5, "recomputed": None}],
             "mean_brightness": 101.26,
-            "brightness": {"counts": [0, 3, 1, 0], "edges": [0.0, 64.0, 128.0, 192.0, 256.0]},
             "images_per_identity": {"2": 3, "4": 1},
+            "near_duplicates": {"correlation": 0.85, "guides": 8, "pairs_of_a_person": 90, "across_splits": 0},
         }
         if statistics
         else None,
+        "labels": {"identity": "off", "measured": False},
+        "drift": None,
     }
 
 
@@ -98,6 +100,61 @@ def test_rules_that_could_not_be_checked_are_counted():
     text = text_of(page)
     assert "1 of 2 expectations failed, 1 could not be checked because the files do not fit together." in text
     assert "Distributions" not in text
+
+
+def test_what_only_warns_is_told_and_stops_nothing():
+    warned = expectation("labels", "warned", offending=3, examples=[{"row": 3}])
+    page = faces_page(validation(expectation("sizes", "held"), warned), [], {"labels": [FACE]})
+    text = text_of(page)
+    assert "The contract holds 1 of 2 expectations hold, and 1 only warns. Training may start." in text
+    assert "3 to look at of 12 checked" in text
+    assert 'href="#labels"' in page
+    assert page.count('src="data:image/png') == 2
+
+
+def test_what_a_rule_allows_for_is_shown():
+    allowed = expectation("guides", "held", offending=2, examples=[{"row": 3}, {"row": 4}])
+    page = faces_page(validation(allowed), [], {"guides": [FACE]})
+    assert "Holds 12 checked, 2 allowed for" in text_of(page)
+    assert page.count('src="data:image/png') == 2
+
+
+def test_near_duplicates_and_labels_are_counted():
+    content = validation(expectation("sizes", "held"))
+    text = text_of(faces_page(content))
+    assert "Fixed guides that are near-duplicates of their target 8" in text
+    assert "not looked at ( check_faces.identity is off)" in text
+    content["labels"] = {"identity": "on", "measured": True, "doubtful": 3, "images": 1200, "identities": 115}
+    assert "Labels doubted 3 of 1,200 images described, of 115 people" in text_of(faces_page(content))
+
+
+def test_drift_is_told_with_both_medians():
+    content = validation(expectation("sizes", "held"))
+    assert "No other data set was accepted before" in text_of(faces_page(content))
+    shift = {"statistic": "sharpness", "median_before": 124.3, "median_now": 60.25, "distance": 0.4321, "moved": 64.1}
+    content["drift"] = {
+        "digest": "f" * 64,
+        "images_before": 8242,
+        "images_now": 2047,
+        "limit": 0.1,
+        "statistics": [shift | {"unit": "grey levels"}, shift | {"unit": "x", "statistic": "border", "distance": 0.05}],
+    }
+    text = text_of(faces_page(content))
+    assert "8,242 images then, 2,047 now; digest ffffffffffff" in text
+    assert "sharpness 124.3 60.25 64.1 grey levels 0.432 drift" in text
+    assert "border 124.3 60.25 64.1 x 0.050 Moved by" in text
+
+
+def test_a_distribution_has_its_words_its_chart_and_its_extremes():
+    chart = histogram([0, 3, 1, 0], [0, 64, 128, 192, 256], "images", "sharpness")
+    one = Distribution(
+        "Sharpness", "Blur lowers it", "grey levels", chart, 12.5, (3.0, 99.0), "The most blurred", [FACE]
+    )
+    page = faces_page(validation(expectation("sizes", "held")), distributions=[one])
+    text = text_of(page)
+    assert "Sharpness, grey levels Blur lowers it. Median 12.5, nine in ten between 3 and 99." in text
+    assert "The most blurred" in text
+    assert "3 images with sharpness 64 to 128" in page
 
 
 def test_what_names_say_is_text_and_never_markup():

@@ -231,3 +231,29 @@ def fold(module: M, live: Sequence[int] = (), frozen: int = 0) -> M:
         if isinstance(part, Decoding):
             part.decode = FoldedDecoder(live, frozen) if live or frozen else decode
     return module
+
+
+def freeze(module: M) -> M:
+    """Compose every decoder below `module` once and for all: for export, where weights no longer change.
+
+    Returns:
+        The module.
+    """
+    for part in module.modules():
+        if isinstance(part, Decoding):
+            part.decode = _Frozen()
+    return module
+
+
+class _Frozen:
+    """Composes at its first call, and never looks at the weights again."""
+
+    def __init__(self) -> None:
+        self.composed: Composed | None = None
+
+    def __call__(self, upscale: nn.Sequential, last: SameConv2d, x: Tensor) -> Tensor:
+        """Decode. Shapes: as `blocks.decode`."""
+        if self.composed is None:
+            with torch.no_grad():
+                self.composed = compose(list(upscale), last, torch.float64).to(last.weight.dtype)
+        return self.composed(x)

@@ -8,6 +8,7 @@ are kept, who is in which split, and which guides are fixed.
 """
 
 import hashlib
+import itertools
 import json
 import shutil
 from array import array
@@ -15,7 +16,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +24,7 @@ import numpy.typing as npt
 import pandas as pd
 from PIL import Image
 
+from gwainet.duplicates import guides_apart
 from gwainet.errors import DataError
 from gwainet.files import file_digest, staged_directory, write_json
 from gwainet.images import grid
@@ -86,7 +87,7 @@ def run(params: Params, *, source: Path, raw: Path, out: Path, recorder: Recorde
     check_space(out.parent, sum(len(group.entries) for group in groups), settings)
     with staged_directory(out) as partial:
         made = write_rows(partial, groups, files.images, settings, params.runtime.workers)
-        unused = Unused(listing.found, list(listing.rejected), dropped)
+        unused = Unused(listed(listing), list(listing.rejected), dropped)
         manifest, facts = finish(partial, made, unused, info["source"], file_digest(raw / "source.json"), settings)
     tell(params.profile, manifest, facts, out, recorder)
 
@@ -118,9 +119,15 @@ def reopened(info: Mapping[str, Any], source: Path, raw: Path) -> Files:
 
 @dataclass(frozen=True)
 class Unused:
-    """What the source lists beside the rows: how many photos in all, and those that no row was planned for."""
+    """What the source lists beside the rows.
 
-    found: int
+    Attributes:
+        listed: what its lists hold, as `listed` counts it.
+        rejected: photos that cannot be used whatever their pixels are.
+        dropped: photos of people that were not planned for.
+    """
+
+    listed: dict[str, Any]
     rejected: list[Rejection]
     dropped: list[Rejection]
 
@@ -136,6 +143,9 @@ def finish(
     rejected, dropped = [*unused.rejected, *made.rejected], [*unused.dropped, *made.dropped]
     _check_people(Counter(split for split, _ in made.runs), settings, [*rejected, *dropped])
     manifest = made.manifest(settings)
+    if source != "pairs":  # whose guides are its own
+        hr = np.load(directory / "hr.npy", mmap_mode="r")
+        manifest = guides_apart(manifest, hr, settings.near_duplicate_of(source))
     manifest.to_parquet(directory / "manifest.parquet", index=False)
     facts = {
         "format": 1,
@@ -146,7 +156,8 @@ def finish(
         "means": made.means(settings),
         "images": _per_split(manifest["split"]),
         "identities": _per_split(split for split, _ in made.runs),
-        "found": unused.found,
+        "found": unused.listed["photos"],
+        "listed": unused.listed,
         "rejected": _per_reason(rejected),
         "dropped": _per_reason(dropped),
         "converted": dict(sorted(made.converted.items())),
@@ -175,7 +186,7 @@ def faces_digest(manifest: pd.DataFrame, pixels: Iterable[str]) -> str:
         pixels: `gwainet.sources.crop.pixel_digest` of each row.
     """
     digest = hashlib.sha256(json.dumps(list(manifest.columns)).encode())
-    rows = chain.from_iterable(
+    rows = itertools.chain.from_iterable(
         zip(*(manifest[name].iloc[start : start + _CHUNK].tolist() for name in manifest.columns), strict=True)
         for start in range(0, len(manifest), _CHUNK)
     )
@@ -485,7 +496,7 @@ def _digests(content: bytearray) -> Iterator[str]:
 
 def _chunks(values: Iterable[_T]) -> Iterator[list[_T]]:
     remaining = iter(values)
-    return iter(lambda: list(islice(remaining, _CHUNK)), [])
+    return iter(lambda: list(itertools.islice(remaining, _CHUNK)), [])
 
 
 def _texts(values: Iterable[str]) -> "pd.Series[Any]":
@@ -538,7 +549,7 @@ def collect(
         move: told where a person's rows were written, and from which row on they belong.
     """
     made = Made()
-    place = count()
+    place = itertools.count()
     for group in groups:
         rows: list[_Row] = []
         for entry, face in zip(group.entries, results, strict=False):  # `results` goes on to the next group
@@ -587,6 +598,12 @@ def _per_split(splits: Iterable[str]) -> dict[str, int]:
     return {split: counts[split] for split in SPLITS}
 
 
+def listed(listing: Listing) -> dict[str, Any]:
+    """What the source's lists hold, before any photo is left out; splits only where the source brings them."""
+    splits = _per_split(photo.split for photo in listing.photos if photo.split is not None)
+    return {"photos": listing.found, "identities": listing.identities, "splits": splits if any(splits.values()) else {}}
+
+
 def _per_reason(lines: Iterable[Rejection]) -> dict[str, int]:
     return dict(sorted(Counter(line.reason for line in lines).items()))
 
@@ -598,7 +615,7 @@ def _contact_sheet(directory: Path, manifest: pd.DataFrame) -> Image.Image:
     targets = manifest[manifest["is_target"]]
     chosen = targets.iloc[np.unique(np.linspace(0, len(targets) - 1, _SHEET_FACES).astype(int))]
     faces = [[hr[row], lr[row], hr[guide]] for row, guide in zip(chosen["row"], chosen["guide_row"], strict=True)]
-    lines = [list(chain(*faces[start : start + 2])) for start in range(0, len(faces), 2)]
+    lines = [list(itertools.chain(*faces[start : start + 2])) for start in range(0, len(faces), 2)]
     return grid(lines, ("face", "input", "guide") * min(2, len(faces)))
 
 

@@ -29,6 +29,7 @@ from gwainet.stages.prepare_faces import (
     Unused,
     check_space,
     finish,
+    listed,
     plan,
     read_source,
     reopened,
@@ -83,7 +84,7 @@ def write_part(params: Params, part: int, parts: int, *, source: Path, raw: Path
         }
         if part == 0:  # what no part decodes
             facts["listed"] = {
-                "found": listing.found,
+                "counts": listed(listing),
                 "rejected": _lines(listing.rejected),
                 "dropped": _lines(dropped),
             }
@@ -142,8 +143,8 @@ def merge(params: Params, *, raw: Path, parts: Sequence[Path], out: Path, record
                 ticker.advance()
             hr.finish(len(made.files))
             lr.finish(len(made.files))
-        listed = next(iter(facts.values()))["listed"]
-        unused = Unused(listed["found"], _rejections(listed["rejected"]), _rejections(listed["dropped"]))
+        first = next(iter(facts.values()))["listed"]
+        unused = Unused(first["counts"], _rejections(first["rejected"]), _rejections(first["dropped"]))
         manifest, told = finish(partial, made, unused, info["source"], source_digest, settings)
     tell(params.profile, manifest, told, out, recorder)
 

@@ -25,6 +25,7 @@ from PIL import Image
 from gwainet.errors import TrackingError
 from gwainet.params import Params
 from gwainet.progress import say
+from gwainet.tracking.earlier import earlier_text
 from gwainet.tracking.execution import (
     ABSENT,
     INPUT,
@@ -165,6 +166,10 @@ class RunRecorder:
         }
         used = data_used(data, context)
         self._send({"dataset": data, "context": context}, lambda: self.client.log_inputs(self.run_id, datasets=[used]))
+
+    def earlier(self, name: str) -> str | None:
+        """Text of a file of the last good run of this stage and profile on other inputs."""
+        return earlier_text(self.client, self.run_id, name)
 
     def finish(self, status: Status, out: Path, error: BaseException | None = None) -> None:
         """Send the rest and close the run; whatever goes wrong here is said, and the stage's own end stands."""

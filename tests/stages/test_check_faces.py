@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from gwainet import quality
+from gwainet import contract_tables, duplicates, measured, quality
 from gwainet.errors import ContractError, DataError
 from gwainet.images import Uint8, downscale
 from gwainet.params import Params, check_params
@@ -34,6 +34,12 @@ class Editable:
         info = json.loads((directory / "faces.json").read_text())
         hr, lr = np.load(directory / "hr.npy"), np.load(directory / "lr.npy")
         return cls(pd.read_parquet(directory / "manifest.parquet"), hr, lr, info)
+
+    def paint(self, row: int, picture: Uint8) -> None:
+        """Put another picture into a row, with all that follows from it."""
+        self.hr[row] = picture
+        self.with_lr()
+        self.with_means()
 
     def write(self, directory: Path) -> Path:
         directory.mkdir()
@@ -74,6 +80,8 @@ class Editable:
 
 # rows of the valid faces: 0 to 15 are four people to train on, 16 to 23 two to validate on, 24 to 39 four to test on
 PEOPLE = {"train": 4, "validation": 2, "test": 4}
+PHOTOS = {"train": 16, "validation": 8, "test": 16}
+PUBLISHED = {"photos": 40, "identities": 10, "partition": PHOTOS}
 
 
 def set_cell(column: str, row: int, value: object) -> Callable[[Editable], None]:
@@ -169,6 +177,36 @@ def guide_from_other_split(faces: Editable) -> None:
     faces.manifest.loc[0, "guide_row"] = 24
 
 
+def nearly(picture: Uint8) -> Uint8:
+    """The same photo, developed and saved again."""
+    noise = np.random.default_rng(1).normal(0, 2, picture.shape)
+    return np.clip(picture * 0.9 + 12 + noise, 0, 255).astype(np.uint8)
+
+
+def copy_almost_into_guide(faces: Editable) -> None:
+    faces.paint(int(faces.manifest["guide_row"][0]), nearly(faces.hr[0]))
+
+
+def leave_nothing_but_near_duplicates(faces: Editable) -> None:
+    for row in (1, 2, 3):
+        faces.hr[row] = nearly(faces.hr[0])
+    faces.paint(0, faces.hr[0])
+
+
+def copy_almost_across_splits(faces: Editable) -> None:
+    faces.paint(24, nearly(faces.hr[2]))
+
+
+def ask_for_published_source(faces: Editable) -> None:
+    faces.info["listed"] = {"photos": 40, "identities": 9, "splits": PHOTOS}
+    faces.params["check_faces"] = {"published": PUBLISHED}
+
+
+def ask_for_published_partition(faces: Editable) -> None:
+    faces.info["listed"] = {"photos": 40, "identities": 10, "splits": PHOTOS | {"test": 15}}
+    faces.params["check_faces"] = {"published": PUBLISHED}
+
+
 def blacken(faces: Editable) -> None:
     faces.hr[2] = 0
     faces.with_lr()
@@ -205,6 +243,7 @@ BREAKS: dict[str, Callable[[Editable], None]] = {
     "identities_numbered": set_cell("identity_index", 39, 99),
     "identity_in_one_split": put_person_into_two_splits,
     "photo_in_one_split": copy_photo_across_splits,
+    "no_near_duplicate_across_splits": copy_almost_across_splits,
     "enough_images": leave_one_image,
     "everyone_is_a_target": leave_only_guides,
     "images_as_recorded": record_other_images,
@@ -219,10 +258,14 @@ BREAKS: dict[str, Callable[[Editable], None]] = {
     "other_guide_exists": set_cell("other_guide_row", 0, -1),
     "other_guide_shows_another": set_cell("other_guide_row", 0, 1),
     "other_guide_in_same_split": set_cell("other_guide_row", 0, 24),
+    "guide_is_no_near_duplicate": copy_almost_into_guide,
+    "few_near_duplicate_guides": leave_nothing_but_near_duplicates,
     "not_black": blacken,
     "means_in_range": darken_all,
     "means_as_recorded": record_other_means,
     "lr_is_downscaled": change_lr,
+    "source_as_published": ask_for_published_source,
+    "partition_as_published": ask_for_published_partition,
     "photos_tall_enough": set_cell("source_height", 2, 47),
     "photos_wide_enough": set_cell("source_width", 2, 39),
     "few_rejected": reject_many,
@@ -252,8 +295,13 @@ class Notebook(NullRecorder):
         self.datasets.append((name, digest, profile, context))
 
 
+# the photos of one person in these faces are one picture in other light, a little shifted
+ALIKE = 0.995
+
+
 def params(**sections: Any) -> Params:
-    return check_params({"profile": "demo", **sections})
+    prepare = {"near_duplicate": ALIKE, **sections.pop("prepare_faces", {})}
+    return check_params({"profile": "demo", "prepare_faces": prepare, **sections})
 
 
 @pytest.fixture(scope="module")
@@ -278,8 +326,8 @@ def check(faces: Editable, directory: Path) -> tuple[dict[str, Any], str]:
 
 
 def test_every_rule_is_broken_once():
-    settings = params(check_faces={"images": {"train": 1}}).check_faces
-    assert [rule.name for rule in quality.contract(settings)] == list(BREAKS)
+    settings = params(check_faces={"images": {"train": 1}, "published": PUBLISHED}).check_faces
+    assert [rule.name for rule in quality.contract(settings, ALIKE)] == list(BREAKS)
 
 
 @pytest.mark.parametrize("rule", BREAKS)
@@ -329,7 +377,7 @@ def test_the_message_names_five_offenders_and_counts_the_rest(valid: Path, tmp_p
 
 def test_a_missing_value_in_any_column_is_reported_and_breaks_nothing(valid: Path, tmp_path: Path):
     faces = Editable.read(valid)
-    for row, column in enumerate(check_faces.KINDS):
+    for row, column in enumerate(contract_tables.KINDS):
         faces.manifest[column] = faces.manifest[column].astype(object)
         faces.manifest.loc[row, column] = None
         if column in ("identity", "split", "source_file", "source_sha256"):
@@ -340,7 +388,7 @@ def test_a_missing_value_in_any_column_is_reported_and_breaks_nothing(valid: Pat
             faces.manifest[column] = faces.manifest[column].astype(float)
     validation, _ = check(faces, tmp_path)
     missing = next(item for item in validation["expectations"] if item["name"] == "nothing_missing")
-    assert missing["offending"] == len(check_faces.KINDS)
+    assert missing["offending"] == len(contract_tables.KINDS)
     assert validation["counts"]["not checked"] == 0
 
 
@@ -360,7 +408,9 @@ def test_pairs_split_image_by_image_may_share_people_and_photos(valid: Path, tmp
     by_image = params(prepare_faces={"split_pairs_by": "image"})
     check_faces.run(by_image, faces=path, out=tmp_path / "out", recorder=NullRecorder())
     names = {item["name"] for item in json.loads((tmp_path / "out" / "validation.json").read_text())["expectations"]}
-    assert names == set(BREAKS) - {"images_as_published", "identity_in_one_split", "photo_in_one_split"}
+    apart = {"identity_in_one_split", "photo_in_one_split", "no_near_duplicate_across_splits"}
+    published = {"images_as_published", "source_as_published", "partition_as_published"}
+    assert names == set(BREAKS) - apart - published - {"guide_is_no_near_duplicate"}
 
 
 def test_passed_json_says_what_passed(valid: Path, checked: Path):
@@ -376,7 +426,7 @@ def test_passed_json_says_what_passed(valid: Path, checked: Path):
 def test_same_faces_give_the_same_bytes(valid: Path, checked: Path, tmp_path: Path):
     check_faces.run(params(), faces=valid, out=tmp_path / "again", recorder=NullRecorder())
     files = {path.name: path.read_bytes() for path in checked.iterdir()}
-    assert sorted(files) == ["passed.json", "report.html", "validation.json"]
+    assert sorted(files) == ["distributions.json", "passed.json", "report.html", "validation.json"]
     assert {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()} == files
 
 
@@ -385,7 +435,8 @@ def test_a_failure_takes_an_earlier_passed_json_away(valid: Path, checked: Path,
     faces = Editable.read(valid)
     reject_many(faces)
     check(faces, tmp_path)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.html", "validation.json"]
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["distributions.json", "report.html", "validation.json"]
 
 
 @pytest.mark.parametrize("holds", [True, False])
@@ -400,23 +451,91 @@ def test_results_are_recorded_whether_or_not_the_contract_holds(valid: Path, tmp
     else:
         with pytest.raises(ContractError):
             check_faces.run(params(), faces=path, out=tmp_path / "out", recorder=notebook)
-    assert notebook.numbers["expectations"] == len(BREAKS) - 1
+    assert notebook.numbers["expectations"] == len(BREAKS) - 3
     assert notebook.numbers["failed"] == (0 if holds else 1)
     assert notebook.numbers["mean_brightness"] == pytest.approx(faces.hr.mean())
     assert [notebook.numbers[f"images_{split}"] for split in PEOPLE] == [16, 8, 16]
-    assert notebook.files == ["report.html", "validation.json"]
+    assert notebook.files == ["report.html", "validation.json", "distributions.json"]
     [(name, digest, facts, context)] = notebook.datasets
     assert (name, digest, context) == ("demo", faces.info["digest"], "checked")
     assert facts["images"] == faces.info["images"]
 
 
 def test_chunks_of_any_size_measure_the_same(valid: Path, monkeypatch: pytest.MonkeyPatch):
-    prepared = check_faces._open(valid)
-    monkeypatch.setattr(check_faces, "CHUNK_BYTES", prepared.hr[0].nbytes * 7)
-    pixels = check_faces._measure(prepared)
+    prepared = measured.open_prepared(valid)
+    monkeypatch.setattr(measured, "CHUNK_BYTES", prepared.hr[0].nbytes * 7)
+    pixels = measured.measure(prepared)
+    assert np.array_equal(pixels.faces, duplicates.small_faces(prepared.hr))
     assert np.array_equal(pixels.brightest, prepared.hr.max(axis=(1, 2, 3)))
     assert np.array_equal(pixels.hr, prepared.hr.sum(axis=(1, 2), dtype=np.int64))
     assert np.array_equal(pixels.lr, prepared.lr.sum(axis=(1, 2), dtype=np.int64))
+
+
+def test_a_near_duplicate_in_another_split_is_shown_with_its_twin(valid: Path, tmp_path: Path):
+    faces = Editable.read(valid)
+    copy_almost_across_splits(faces)
+    validation, _ = check(faces, tmp_path)
+    broken = next(e for e in validation["expectations"] if e["name"] == "no_near_duplicate_across_splits")
+    first, second = broken["examples"]
+    assert (first["row"], first["twin_row"], first["twin_split"]) == (2, 24, "test")
+    assert (second["row"], second["twin_row"], second["twin_split"]) == (24, 2, "train")
+    assert first["twin_correlation"] == second["twin_correlation"] > 0.95
+    assert validation["statistics"]["near_duplicates"]["across_splits"] == 1
+    assert "in another split" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_guide_that_cannot_be_another_is_allowed_for_up_to_the_limit(valid: Path, tmp_path: Path):
+    faces = Editable.read(valid)
+    leave_nothing_but_near_duplicates(faces)
+    path = faces.write(tmp_path / "faces")
+    settings = params(check_faces={"max_near_duplicate_guides": 0.1})  # 4 of 40 targets
+    check_faces.run(settings, faces=path, out=tmp_path / "out", recorder=NullRecorder())
+    validation = json.loads((tmp_path / "out" / "validation.json").read_text())
+    rule = next(e for e in validation["expectations"] if e["name"] == "few_near_duplicate_guides")
+    assert (rule["result"], rule["offending"], rule["checked"]) == ("held", 4, 40)
+    assert "4 allowed for" in (tmp_path / "out" / "report.html").read_text()
+    assert validation["statistics"]["near_duplicates"]["pairs_of_a_person"] == 6
+
+
+class Remembering(Notebook):
+    """Knows what an earlier run recorded."""
+
+    def __init__(self, text: str | None) -> None:
+        super().__init__()
+        self.text = text
+
+    def earlier(self, name: str) -> str | None:
+        return self.text if name == "distributions.json" else None
+
+
+def test_a_distribution_that_moved_is_warned_of_with_numbers_and_stops_nothing(
+    valid: Path, checked: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    faces = Editable.read(valid)
+    faces.hr = (faces.hr * 0.7).astype(np.uint8)
+    faces.with_lr()
+    faces.with_means()
+    faces.info["digest"] = "f" * 64
+    notebook = Remembering((checked / "distributions.json").read_text())
+    check_faces.run(params(), faces=faces.write(tmp_path / "faces"), out=tmp_path / "out", recorder=notebook)
+    drift = json.loads((tmp_path / "out" / "validation.json").read_text())["drift"]
+    moved = {item["statistic"]: item for item in drift["statistics"]}
+    assert (drift["images_before"], drift["images_now"]) == (40, 40)
+    assert moved["brightness"]["median_now"] == pytest.approx(0.7 * moved["brightness"]["median_before"], rel=0.02)
+    assert moved["brightness"]["distance"] > 0.5
+    assert notebook.numbers["drift.brightness.moved"] == pytest.approx(moved["brightness"]["moved"])
+    assert notebook.numbers["warned"] == 1
+    assert "warning: distributions_as_before" in " ".join(capsys.readouterr().err.split())
+    # what passed depends on the data alone: the same bytes with and without an earlier data set
+    check_faces.run(params(), faces=tmp_path / "faces", out=tmp_path / "alone", recorder=NullRecorder())
+    passed, alone = ((tmp_path / name / "passed.json").read_bytes() for name in ("out", "alone"))
+    assert passed == alone
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"format": 2}', "no json"])
+def test_an_earlier_record_that_cannot_be_read_is_said_and_not_compared(valid: Path, tmp_path: Path, text: str):
+    check_faces.run(params(), faces=valid, out=tmp_path / "out", recorder=Remembering(text))
+    assert json.loads((tmp_path / "out" / "validation.json").read_text())["drift"] is None
 
 
 def lose_array(directory: Path) -> None:

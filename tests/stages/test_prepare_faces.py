@@ -549,3 +549,55 @@ def test_a_damaged_source_json_names_the_stage_that_writes_it(tmp_path: Path, te
             params("celeba"), source=tmp_path, raw=tmp_path, out=tmp_path / "out", recorder=NullRecorder()
         )
     assert [file.name for file in tmp_path.iterdir()] == ["source.json"]
+
+
+# --- near-duplicates -------------------------------------------------------------------------------------------------
+
+
+def twins(count: int) -> dict[str, bytes]:
+    """People of three photos, of which the first two are one photo, saved twice."""
+    return {
+        f"set/person{person:02}/{number}.{kind}": encoded(pixels(100 * person + max(number, 1)), kind.upper())
+        for person in range(count)
+        for number, kind in enumerate(("png", "bmp", "png"))
+    }
+
+
+def test_no_fixed_guide_is_a_near_duplicate_of_its_target(tmp_path: Path) -> None:
+    write_folder(tmp_path / "source" / "photos", twins(8))
+    faces = prepare(tmp_path, params("folder", "photos"))
+    table = manifest(faces)
+    names = table["source_file"].str[-5:].to_numpy()
+    guides = names[table["guide_row"]]
+    assert set(guides[(names == "0.png") | (names == "1.bmp")]) == {"2.png"}
+    assert set(guides[names == "2.png"]) <= {"0.png", "1.bmp"}
+    # with the limit at 1 the guides are drawn plainly, and nothing else differs
+    (tmp_path / "plain").mkdir()
+    write_folder(tmp_path / "plain" / "source" / "photos", twins(8))
+    drawn = manifest(prepare(tmp_path / "plain", params("folder", "photos", near_duplicate=1.0)))
+    assert (drawn["guide_row"] != table["guide_row"]).any()
+    assert drawn.drop(columns="guide_row").equals(table.drop(columns="guide_row"))
+
+
+def test_without_near_duplicates_the_limit_changes_nothing(tmp_path: Path) -> None:
+    write_folder(tmp_path / "source" / "photos", people(8))
+    first = prepare(tmp_path, params("folder", "photos"), "first")
+    second = prepare(tmp_path, params("folder", "photos", near_duplicate=1.0), "second")
+    assert tree_digest(first) == tree_digest(second)
+
+
+def test_what_the_source_lists_is_recorded(celeba: Path) -> None:
+    assert info(celeba)["listed"] == {
+        "photos": 29,
+        "identities": 11,
+        "splits": {"train": 10, "validation": 9, "test": 10},
+    }
+
+
+def test_a_source_without_splits_lists_none(tmp_path: Path) -> None:
+    write_folder(tmp_path / "source" / "photos", people(8))
+    assert info(prepare(tmp_path, params("folder", "photos")))["listed"] == {
+        "photos": 24,
+        "identities": 8,
+        "splits": {},
+    }

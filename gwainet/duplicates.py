@@ -1,0 +1,217 @@
+"""Near-duplicates: two crops of (almost) one photo, or of one moment. As input and guide they give the answer away.
+
+How alike two faces are is the correlation of their detail: the crop's middle, where the face lies, in grey, `SIDE`
+pixels square, less its own blur, so that light and background count little. Within a person every pair is compared.
+Between splits, where pairs are thousands of millions, a perceptual hash (the 256-bit pHash of the ImageHash package)
+first says which pairs to compare: XOR and a count of bits, in blocks, exact for the distance asked for.
+
+Memory is bounded by the two small records kept of each crop: 1 kB of grey and 32 bytes of hash.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import cv2
+import imagehash
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from gwainet.images import Uint8
+
+# where the face lies in an aligned crop, as shares: without forehead and sides, where hair and background are
+TOP, LEFT, RIGHT = 0.2, 0.15, 0.85
+SIDE = 32  # pixels of the small face
+BLUR = 7.0  # pixels of the small face: slower changes are light, not the person (docs/data-contract.md)
+HASH_SIZE = 16  # of pHash: 16 x 16 frequencies, a bit each
+HASH_BITS = HASH_SIZE**2
+_WORDS = HASH_BITS // 64
+_HASHED = 4 * HASH_SIZE  # pixels that pHash scales to
+_BLOCK = 4096  # small faces worked on at a time
+_ROWS, _COLUMNS = 256, 4096  # hashes compared at a time: 8 MiB of distances
+
+Hashes = npt.NDArray[np.uint64]
+Rows = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+
+class Alike(NamedTuple):
+    """Pairs of rows that are alike, `first` < `second` or in another split, and their correlation."""
+
+    first: Rows
+    second: Rows
+    correlation: Floats
+
+
+def small_face(crop: Uint8) -> Uint8:
+    """The face in a crop, small and grey.
+
+    Shapes: (H, W, 3) -> (SIDE, SIDE).
+    """
+    return cv2.resize(_middle(crop), (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+
+
+def perceptual_hash(crop: Uint8) -> Hashes:
+    """PHash of the face in a crop.
+
+    Shapes: (H, W, 3) -> 4 words of 64 bits.
+    """
+    middle = cv2.resize(_middle(crop), (_HASHED, _HASHED), interpolation=cv2.INTER_AREA)
+    bits = imagehash.phash(Image.fromarray(middle), HASH_SIZE).hash
+    return np.packbits(bits.ravel()).view(np.uint64)
+
+
+def small_faces(crops: Uint8) -> Uint8:
+    """Small faces of crops that may lie in a file. Shapes: (N, H, W, 3) -> (N, SIDE, SIDE)."""
+    faces = np.empty((len(crops), SIDE, SIDE), np.uint8)
+    for row in range(len(crops)):
+        faces[row] = small_face(np.asarray(crops[row]))
+    return faces
+
+
+def correlations(faces: Uint8, first: Rows, second: Rows) -> Floats:
+    """Correlation of pairs of small faces, -1 to 1; 0 where one has no detail.
+
+    Shapes: (N, SIDE, SIDE), (P,), (P,) -> (P,).
+    """
+    found = np.empty(len(first), np.float32)
+    for start in range(0, len(first), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        rows, places = np.unique(np.stack([first[part], second[part]]), return_inverse=True)
+        detail = _detail(faces[rows])
+        one, other = places.reshape(2, -1)
+        found[part] = np.einsum("ij,ij->i", detail[one], detail[other])
+    return found
+
+
+def alike_within(faces: Uint8, groups: npt.NDArray[np.int64], least: float) -> Alike:
+    """All pairs of one group that correlate by `least` or more.
+
+    Args:
+        faces: (N, SIDE, SIDE), in the order of the groups.
+        groups: (N,) number of each face's group; a group's faces lie side by side.
+        least: correlation.
+    """
+    begins = _begins(groups)
+    found = []
+    for begin, end in _whole_groups(begins, len(groups)):
+        detail = _detail(faces[begin:end])
+        inside = begins[(begins >= begin) & (begins < end)]
+        for start, stop in zip(inside, [*inside[1:], end], strict=True):
+            part = detail[start - begin : stop - begin]
+            matrix = part @ part.T
+            first, second = np.nonzero(np.triu(matrix >= least, 1))
+            if len(first):
+                found.append(Alike(start + first, start + second, matrix[first, second]))
+    return _joined(found)
+
+
+def alike_between(faces: Uint8, hashes: Hashes, first: Rows, second: Rows, distance: int, least: float) -> Alike:
+    """Pairs of one row of `first` and one of `second` whose hashes are near and whose faces correlate.
+
+    Args:
+        faces: (N, SIDE, SIDE).
+        hashes: (N, 4).
+        first: rows.
+        second: rows, none of `first`.
+        distance: bits of `HASH_BITS` that may differ.
+        least: correlation.
+    """
+    found = []
+    for rows, others in near_hashes(hashes, first, second, distance):
+        alike = correlations(faces, rows, others)
+        kept = alike >= least
+        if kept.any():
+            found.append(Alike(rows[kept], others[kept], alike[kept]))
+    return _joined(found)
+
+
+def near_hashes(hashes: Hashes, first: Rows, second: Rows, distance: int) -> Iterator[tuple[Rows, Rows]]:
+    """Pairs of rows whose hashes differ in at most `distance` bits, block by block: exact, and in bounded memory."""
+    for row in range(0, len(first), _ROWS):
+        mine = hashes[first[row : row + _ROWS]]
+        for column in range(0, len(second), _COLUMNS):
+            theirs = hashes[second[column : column + _COLUMNS]]
+            differing = np.zeros((len(mine), len(theirs)), np.uint16)
+            for word in range(_WORDS):
+                differing += np.bitwise_count(mine[:, None, word] ^ theirs[None, :, word])
+            rows, columns = np.nonzero(differing <= distance)
+            if len(rows):
+                yield first[row + rows], second[column + columns]
+
+
+def guides_apart(manifest: pd.DataFrame, crops: Uint8, least: float) -> pd.DataFrame:
+    """The manifest with other fixed guides where a guide is a near-duplicate of its target.
+
+    The new guide is the person's next photo that is none, from the drawn guide on and round to the first. Where all
+    are near-duplicates the guide stays, and `check_faces` counts it.
+
+    Args:
+        manifest: as `prepare_faces` makes it, guides drawn among each person's photos.
+        crops: (N, H, W, 3), may lie in a file.
+        least: correlation from which two faces are near-duplicates.
+    """
+    guides = manifest["guide_row"].to_numpy(np.int64)
+    people = manifest["identity_index"].to_numpy(np.int64)
+    apart = guides.copy()
+    for start, stop in _whole_groups(_begins(people), len(people)):  # memory does not grow with the photos
+        faces, guide = small_faces(crops[start:stop]), guides[start:stop] - start
+        # a target that is its own guide would be a mistake of the drawing, which must not be hidden here
+        targets = np.flatnonzero((guides[start:stop] >= 0) & (guide != np.arange(stop - start)))
+        alike = correlations(faces, targets, guide[targets]) >= least
+        for target in targets[alike].tolist():
+            choice = other_guides(faces, people[start:stop], target, least)
+            if len(choice):
+                apart[start + target] = start + choice[np.searchsorted(choice, guide[target]) % len(choice)]
+    return manifest if np.array_equal(apart, guides) else manifest.assign(guide_row=apart)
+
+
+def other_guides(faces: Uint8, people: npt.NDArray[np.int64], target: int, least: float) -> Rows:
+    """Rows, ascending, of the target's person that are no near-duplicates of it; a person's rows lie together."""
+    start, stop = np.searchsorted(people, [people[target], people[target] + 1])
+    rows = np.arange(start, stop)
+    rows = rows[rows != target]
+    apart: Rows = rows[correlations(faces, np.full(len(rows), target), rows) < least]
+    return apart
+
+
+def _middle(crop: Uint8) -> Uint8:
+    height, width = crop.shape[:2]
+    part = crop[round(TOP * height) :, round(LEFT * width) : round(RIGHT * width)]
+    return cv2.cvtColor(np.ascontiguousarray(part), cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)
+
+
+def _detail(faces: Uint8) -> Floats:
+    """Small faces less their blur, of mean 0 and length 1 (or 0: no detail). Shapes: (n, S, S) -> (n, S * S)."""
+    values = faces.astype(np.float32)
+    values -= gaussian_filter(values, (0, BLUR, BLUR), mode="reflect")
+    flat = values.reshape(len(faces), -1)
+    flat -= flat.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(flat, axis=1, keepdims=True)
+    # a flat picture's rest is rounding: below a thousandth of a grey level a pixel
+    unit: Floats = np.divide(flat, length, out=np.zeros_like(flat), where=length > SIDE * 1e-3)
+    return unit
+
+
+def _begins(groups: npt.NDArray[np.int64]) -> Rows:
+    """Where each group's run of rows begins."""
+    begins: Rows = np.flatnonzero(np.diff(groups, prepend=groups[:1] - 1))
+    return begins
+
+
+def _whole_groups(begins: Rows, count: int) -> Iterator[tuple[int, int]]:
+    """Ranges of about `_BLOCK` rows that cut no group."""
+    start = 0
+    while start < count:
+        later = begins[begins >= start + _BLOCK]
+        stop = int(later[0]) if len(later) else count
+        yield start, stop
+        start = stop
+
+
+def _joined(found: list[Alike]) -> Alike:
+    if not found:
+        return Alike(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
+    return Alike(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
