@@ -34,14 +34,12 @@ class Turns:
         wall: seconds, of each turn.
         memory: the process's peak in MB, above what it had before the form was built.
         value: of the first turn.
-        processes: peak in MB of the largest process that it started.
     """
 
     cpu: list[float]
     wall: list[float]
     memory: float
     value: Value
-    processes: float = 0.0
 
 
 class Form:
@@ -84,9 +82,9 @@ class Form:
     def measured(self) -> Turns:
         """What the turns took."""
         first, *rest = self.turns  # the first also allocates, chooses algorithms and composes decoders
-        last = self.turns[-1]
-        times = [t["cpu"] for t in rest], [t["wall"] for t in rest]
-        return Turns(*times, last["memory"], first["value"], last["processes"])
+        checked = isinstance(first["value"], dict)  # finding digests takes memory too, once the first turn is over
+        memory = (first if checked else self.turns[-1])["memory"]
+        return Turns([t["cpu"] for t in rest], [t["wall"] for t in rest], memory, first["value"])
 
 
 def interleave(forms: Sequence[Form], seconds: float) -> dict[str, Turns]:
@@ -127,14 +125,14 @@ def serve(make: Callable[[], Work]) -> None:
     """Be a form's process: build the work, then do it at every line of standard input and answer with what it took."""
     answers: IO[str] = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the work itself prints is no answer
-    before = _peak(resource.RUSAGE_SELF)
+    before = _peak()
     work = make()
     for _ in sys.stdin:
         cpu, wall = _cpu(), time.perf_counter()
         value = work()
         turn = {"cpu": _cpu() - cpu, "wall": time.perf_counter() - wall}
-        memory = {"memory": _peak(resource.RUSAGE_SELF) - before, "processes": _peak(resource.RUSAGE_CHILDREN)}
-        answers.write(json.dumps({**turn, **memory, "value": value() if callable(value) else value}) + "\n")
+        memory = _peak() - before
+        answers.write(json.dumps({**turn, "memory": memory, "value": value() if callable(value) else value}) + "\n")
         answers.flush()
 
 
@@ -144,8 +142,8 @@ def _cpu() -> float:
     return time.process_time() + ended.ru_utime + ended.ru_stime
 
 
-def _peak(whose: int) -> float:
-    return resource.getrusage(whose).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def table(title: str, turns: dict[str, Turns], images: int) -> Table:
@@ -172,7 +170,7 @@ def rates(title: str, turns: dict[str, Turns], counts: Mapping[str, int], unit: 
     """A line a form: time of one of the things that its turn works on, and by how much faster than the first form."""
     shown = Table(title=title, title_justify="left")
     names = ("form", "of", f"CPU us a {unit}", f"{unit}s/s a core", "wall us", "times as fast", "quartiles", "peak MB")
-    for name in (*names, "largest process", "rounds"):
+    for name in (*names, "rounds"):
         shown.add_column(name, justify="left" if name == "form" else "right")
     first = np.array(next(iter(turns.values())).cpu) / next(iter(counts.values()))
     for name, each in turns.items():
@@ -187,7 +185,6 @@ def rates(title: str, turns: dict[str, Turns], counts: Mapping[str, int], unit: 
             f"{ratio:.2f}",
             f"{low:.2f} to {high:.2f}",
             f"{each.memory:.0f}",
-            f"{each.processes:.0f}" if each.processes else "",
             str(len(each.cpu)),
         )
     return shown

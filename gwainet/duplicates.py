@@ -11,8 +11,6 @@ Memory is bounded by the two small records kept of each crop: 1 kB of grey and 3
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import cv2
-import imagehash
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -50,7 +48,7 @@ def small_face(crop: Uint8) -> Uint8:
 
     Shapes: (H, W, 3) -> (SIDE, SIDE).
     """
-    return cv2.resize(_middle(crop), (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    return np.asarray(_middle(crop, SIDE))
 
 
 def perceptual_hash(crop: Uint8) -> Hashes:
@@ -58,8 +56,9 @@ def perceptual_hash(crop: Uint8) -> Hashes:
 
     Shapes: (H, W, 3) -> 4 words of 64 bits.
     """
-    middle = cv2.resize(_middle(crop), (_HASHED, _HASHED), interpolation=cv2.INTER_AREA)
-    bits = imagehash.phash(Image.fromarray(middle), HASH_SIZE).hash
+    import imagehash  # here, so that photos can be prepared without it
+
+    bits = imagehash.phash(_middle(crop, _HASHED), HASH_SIZE).hash
     return np.packbits(bits.ravel()).view(np.uint64)
 
 
@@ -177,10 +176,11 @@ def other_guides(faces: Uint8, people: npt.NDArray[np.int64], target: int, least
     return apart
 
 
-def _middle(crop: Uint8) -> Uint8:
+def _middle(crop: Uint8, side: int) -> Image.Image:
+    """The face's region in grey, its pixels averaged to a square; by Pillow, whose bytes are the same everywhere."""
     height, width = crop.shape[:2]
-    part = crop[round(TOP * height) :, round(LEFT * width) : round(RIGHT * width)]
-    return cv2.cvtColor(np.ascontiguousarray(part), cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)
+    region = (round(LEFT * width), round(TOP * height), round(RIGHT * width), height)
+    return Image.fromarray(crop).convert("L").resize((side, side), Image.Resampling.BOX, region)
 
 
 def _detail(faces: Uint8) -> Floats:

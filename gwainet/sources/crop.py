@@ -4,9 +4,9 @@ import hashlib
 import warnings
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
@@ -22,11 +22,11 @@ from gwainet.workers import cores, ordered_map
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 _GREY_MODES = {"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
-_CHUNK = 16  # photos that a process works on at a time: 1 MB of crops
+_CHUNK = 64  # photos that a process is asked for at a time: asking costs as much as a decoding
+_TOGETHER = 16  # photos whose crops it holds: 1 MB, which stays in the cache
 
 
-@dataclass(frozen=True, slots=True)
-class Cropped:
+class Cropped(NamedTuple):
     """A usable photo, its crop apart.
 
     Attributes:
@@ -42,8 +42,7 @@ class Cropped:
     converted_from: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Face:
+class Face(NamedTuple):
     """A photo that became a row of `hr.npy` and `lr.npy`.
 
     Attributes:
@@ -157,7 +156,7 @@ def write_faces(
     if workers <= 1:
         with closing(_Cropping(images, box, hr, lr)) as cropping:
             for chunk in chunks:
-                yield from cropping.write(chunk)
+                yield from cropping.write(*chunk)
         return
     with closing(ordered_map(_write_chunk, chunks, workers, _begin, (images, box, hr, lr))) as results:
         for faces in results:
@@ -174,11 +173,17 @@ class _Cropping:
         self._reader, self._box = Reader(images), box
         self._hr = PackedPictures(hr, box.height, box.width)
         self._lr = PackedPictures(lr, box.height // SCALE, box.width // SCALE)
-        self._crops: Uint8 = np.zeros((_CHUNK, box.height, box.width, 3), np.uint8)
+        self._crops: Uint8 = np.zeros((_TOGETHER, box.height, box.width, 3), np.uint8)
 
-    def write(self, chunk: _Chunk) -> list[Face | Rejection]:
-        """Crop some photos and write their rows."""
-        first, files, places = chunk
+    def write(self, first: int, files: Sequence[str], places: Sequence[Place | None]) -> list[Face | Rejection]:
+        """Crop some photos and write their rows from `first` on."""
+        results: list[Face | Rejection] = []
+        for start in range(0, len(files), _TOGETHER):
+            part = slice(start, start + _TOGETHER)
+            results += self._write_few(first + start, files[part], places[part])
+        return results
+
+    def _write_few(self, first: int, files: Sequence[str], places: Sequence[Place | None]) -> list[Face | Rejection]:
         crops = self._crops[: len(files)]
         photos = [self._crop(*each) for each in zip(files, places, crops, strict=True)]
         low = downscale(crops)
@@ -215,7 +220,7 @@ def _begin(images: Path, box: Crop, hr: Path, lr: Path) -> None:
 
 
 def _write_chunk(chunk: _Chunk) -> list[Face | Rejection]:
-    return _cropping.write(chunk)
+    return _cropping.write(*chunk)
 
 
 def _is_grey(hr: Uint8) -> bool:

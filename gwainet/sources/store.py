@@ -273,6 +273,8 @@ def decode_text(path: Path, content: bytes) -> str:
 
 
 def _hidden(name: str) -> bool:
+    if "." not in name[:1] and "/." not in name and "__MACOSX" not in name:
+        return False  # nearly all of 200,000
     return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
 
 

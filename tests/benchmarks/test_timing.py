@@ -36,14 +36,13 @@ def test_digests_that_two_forms_share_must_be_equal():
 
 
 def test_rates_are_those_of_one_thing_and_ratios_of_the_same_round():
-    slow, fast = Turns([2.0, 20.0, 4.0], [1.0] * 3, 10.0, 0.0), Turns([1.0, 10.0, 2.0], [1.0] * 3, 10.0, 0.0, 7.0)
+    slow, fast = Turns([2.0, 20.0, 4.0], [1.0] * 3, 10.0, 0.0), Turns([1.0, 10.0, 2.0], [1.0] * 3, 10.0, 0.0)
     shown = rates("t", {"slow": slow, "fast": fast}, {"slow": 1000, "fast": 4000}, "photo")
     columns = {str(column.header): list(column.cells) for column in shown.columns}
     assert columns["CPU us a photo"] == ["4000.0", "500.0"]
     assert columns["photos/s a core"] == ["250", "2,000"]
     assert columns["times as fast"] == ["1.00", "8.00"]
     assert columns["wall us"] == ["1000.0", "250.0"]
-    assert columns["largest process"] == ["", "7"]
 
 
 def test_ratios_are_of_the_same_round():

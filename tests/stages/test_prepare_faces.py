@@ -555,12 +555,14 @@ def test_a_damaged_source_json_names_the_stage_that_writes_it(tmp_path: Path, te
 
 
 def twins(count: int) -> dict[str, bytes]:
-    """People of three photos, of which the first two are one photo, saved twice."""
-    return {
-        f"set/person{person:02}/{number}.{kind}": encoded(pixels(100 * person + max(number, 1)), kind.upper())
-        for person in range(count)
-        for number, kind in enumerate(("png", "bmp", "png"))
-    }
+    """People of three photos, of which the first two are one photo, saved twice: the second with a little noise."""
+    made = {}
+    for person in range(count):
+        for number, kind in enumerate(("png", "bmp", "png")):
+            picture = pixels(100 * person + max(number, 1))
+            noise = np.random.default_rng(person).integers(0, 4, picture.shape, np.uint8) * (number == 1)
+            made[f"set/person{person:02}/{number}.{kind}"] = encoded(picture // 2 + 64 + noise, kind.upper())
+    return made
 
 
 def test_no_fixed_guide_is_a_near_duplicate_of_its_target(tmp_path: Path) -> None:
