@@ -154,3 +154,18 @@ def test_every_limit_of_the_params_stands_in_the_words_of_the_contract():
     for number in ("0.875", "33 of 256", "0.375", "0.625", "12.5 %", "123,456", "6,543", "0.75 or more"):
         assert number in words
         assert number not in as_markdown(contract_of(first))
+
+
+def test_what_must_differ_is_judged_where_both_values_are_there():
+    table = pd.DataFrame(
+        {
+            "identity": ["a", "b", None, "d", "e"],
+            "other_guide_identity": ["b", "b", "c", None, "f"],
+            **{name: range(5) for name in ("row", "split", "source_file", "other_guide_row")},
+        }
+    )
+    different = [r for r in contract(CheckFaces(), 0.85) if r.name == "other_guide_shows_another"]
+    [outcome] = validate({"images": table}, different)
+    assert (outcome.state, outcome.checked, outcome.offenders) == ("failed", 3, (1,))
+    [outcome] = validate({"images": table.drop(index=1)}, different)
+    assert (outcome.state, outcome.checked) == ("held", 2)
