@@ -4,8 +4,8 @@ What runs is the code of the stages: reading lists, planning splits, sorting out
 training, tables and expectations of the contract. What a photo would have given (a digest, its size, sums of its
 colours) is made up. The two arrays are files of the right length with nothing in them: a disk stores none of it.
 
-People have 2 to 35 photos, 20 in the mean, which lie apart in the list, as CelebA's do. Each size runs in a process of
-its own; of each step the CPU seconds and the process's peak of memory in that step are printed.
+People have 2 to 35 photos, 20 in the mean, which lie apart in the list, as CelebA's do. Preparation and checks of
+each size run in processes of their own; of each step the CPU seconds and the process's peak of memory are printed.
 """
 
 import argparse
@@ -14,7 +14,6 @@ import json
 import os
 import platform
 import re
-import resource
 import subprocess
 import sys
 import time
@@ -23,11 +22,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from gwainet.sources.packed import PackedPictures
 from gwainet.sources.store import FolderStore, ZipStore
 
 SIZES = (100_000, 1_000_000, 10_000_000)
@@ -88,8 +89,62 @@ class _Contents(FolderStore):
         return self._names
 
 
-def measure(photos: int) -> dict[str, object]:
-    """All steps at one size, in this process.
+def prepare(photos: int, folder: Path) -> dict[str, object]:
+    """From lists to the manifest of prepared faces, in this process."""
+    from gwainet.params import check_params
+    from gwainet.sources import celeba
+    from gwainet.sources.crop import Cropped, Face
+    from gwainet.stages import prepare_faces
+    from gwainet.stages.prepare_faces import Group, Unused, collect, finish, listed, plan
+
+    settings = check_params({"profile": "scale"}).prepare_faces
+    steps = Steps()
+    sums = [_GREY * HEIGHT * WIDTH // SCALE**2] * 3, [_GREY * HEIGHT * WIDTH] * 3
+    # what looks at faces is measured by the photo, where there are some: here no two are alike
+    vars(prepare_faces)["guides_apart"] = lambda manifest, crops, least: manifest
+
+    def made_up(groups: list[Group]) -> Iterator[Face]:
+        for group in groups:
+            for entry in group.entries:
+                digest = hashlib.sha256(entry.file.encode()).hexdigest()
+                yield Face(Cropped(digest, 218, 178, None), digest, sums)
+
+    if photos <= ZIPPED:
+        archive = folder / "photos.zip"
+        with zipfile.ZipFile(archive, "w") as zipped:
+            for number in range(1, photos + 1):
+                zipped.writestr(zipfile.ZipInfo(f"{_FOLDER}/{number:08}.jpg"), b"")
+        del zipped
+        with steps.step("zip's table of contents"):
+            store = ZipStore(archive)
+            files = store.files()
+            places = store.places(list(files))
+        store.close()
+        del store, files, places
+    identities, partition = _lists(photos)
+    contents = _Contents(f"{_FOLDER}/{number:08}.jpg" for number in range(1, photos + 1))
+    with steps.step("lists read and joined"):
+        listing = celeba.list_photos(contents, (Path("ids"), identities), (Path("parts"), partition))
+    del identities, partition, contents
+    with steps.step("people, splits, order"):
+        groups, dropped = plan(listing, settings)
+        counts = listed(listing)
+    del listing
+    with steps.step("rows sorted out"):
+        made = collect(groups, made_up(groups), settings, lambda places, start: None)
+    del groups
+    rows, people = len(made.files), len(made.runs)
+    for name, scale in (("hr.npy", 1), ("lr.npy", SCALE)):
+        with closing(PackedPictures(folder / name, HEIGHT // scale, WIDTH // scale, create=True)) as pictures:
+            pictures.finish(rows)
+    with steps.step("guides, manifest, digest"):
+        finish(folder, made, Unused(counts, [], dropped), "celeba", "0" * 64, settings)
+    size = (folder / "manifest.parquet").stat().st_size
+    return {"photos": photos, "rows": rows, "people": people, "manifest": size, "steps": steps.measured}
+
+
+def check(folder: Path) -> dict[str, object]:
+    """Open prepared faces as trainings do, and hold the contract on them, in this process.
 
     Raises:
         RuntimeError: an expectation of the contract does not hold.
@@ -98,126 +153,84 @@ def measure(photos: int) -> dict[str, object]:
     from gwainet.dataset import Faces
     from gwainet.measured import Pixels, open_prepared
     from gwainet.params import check_params
-    from gwainet.sources import celeba
-    from gwainet.sources.crop import Cropped, Face
-    from gwainet.sources.packed import PackedPictures
-    from gwainet.sources.photo import Listing
-    from gwainet.stages import prepare_faces
-    from gwainet.stages.prepare_faces import Group, Unused, collect, finish, listed, plan
 
-    params = check_params({"profile": "scale", "fetch_faces": {"source": "celeba"}})
-    settings, steps = params.prepare_faces, Steps()
-    sums = [_GREY * HEIGHT * WIDTH // SCALE**2] * 3, [_GREY * HEIGHT * WIDTH] * 3
-
-    def made_up(groups: list[Group]) -> Iterator[Face]:
-        for group in groups:
-            for entry in group.entries:
-                digest = hashlib.sha256(entry.file.encode()).hexdigest()
-                yield Face(Cropped(digest, 218, 178, None), digest, sums)
-
-    # what looks at faces is measured by the photo, where there are some: here no two are alike
-    vars(prepare_faces)["guides_apart"] = lambda manifest, crops, least: manifest
-    duplicates.correlations = lambda faces, first, second: np.zeros(len(first), np.float32)
-
-    with TemporaryDirectory(prefix="gwainet-scale-") as scratch:
-        folder = Path(scratch)
-
-        def empty_arrays(rows: int) -> None:
-            for name, scale in (("hr.npy", 1), ("lr.npy", SCALE)):
-                with closing(PackedPictures(folder / name, HEIGHT // scale, WIDTH // scale, create=True)) as pictures:
-                    pictures.finish(rows)
-
-        if photos <= ZIPPED:
-            archive = folder / "photos.zip"
-            with zipfile.ZipFile(archive, "w") as zipped:
-                for number in range(1, photos + 1):
-                    zipped.writestr(zipfile.ZipInfo(f"{_FOLDER}/{number:08}.jpg"), b"")
-            with steps.step("zip's table of contents"):
-                store = ZipStore(archive)
-                files = store.files()
-                places = store.places(list(files))
-            store.close()
-            del store, files, places
-        identities, partition = _lists(photos)
-        contents = _Contents(f"{_FOLDER}/{number:08}.jpg" for number in range(1, photos + 1))
-        with steps.step("lists read and joined"):
-            listing: Listing = celeba.list_photos(contents, (Path("ids"), identities), (Path("parts"), partition))
-        del identities, partition, contents
-        with steps.step("people, splits, order"):
-            groups, dropped = plan(listing, settings)
-            counts = listed(listing)
-        del listing
-        with steps.step("rows sorted out"):
-            made = collect(groups, made_up(groups), settings, lambda places, start: None)
-        del groups
-        rows = len(made.files)
-        empty_arrays(rows)
-        with steps.step("guides, manifest, digest"):
-            manifest, facts = finish(folder, made, Unused(counts, [], dropped), "celeba", "0" * 64, settings)
-        del made, manifest
-        with steps.step("opened for training"):
-            faces = Faces(folder)
-            train = faces.targets("train")
-            faces.draw_others(train[:1000], 0, int(facts["images"]["train"]), np.random.default_rng(0))
-        people = len(faces.offsets) - 1
-        del faces, train
-        rules = quality.contract(params.check_faces, settings.near_duplicate_of("celeba"))
-        rules = [rule for rule in rules if rule.name != "no_near_duplicate_across_splits"]  # no pixels, no hashes
-        with steps.step("contract: opened, structure"):
-            prepared = open_prepared(folder)
-            outcomes = quality.validate(contract_tables.structure(prepared), rules)
-        one = Pixels.empty(1)
-        pixels = Pixels(
-            np.full(rows, _GREY),
-            np.tile(np.array(sums[1]), (rows, 1)),
-            np.tile(np.array(sums[0]), (rows, 1)),
-            np.broadcast_to(one.statistics, (rows, *one.statistics.shape[1:])),
-            np.broadcast_to(one.faces, (rows, *one.faces.shape[1:])),
-            np.broadcast_to(one.hashes, (rows, *one.hashes.shape[1:])),
-        )
-        with steps.step("contract: tables"):
-            tables = contract_tables.tables_of(prepared, pixels, params, across=False)
-        with steps.step("contract: expectations"):
-            checked = quality.validate(tables, rules)
-        held = {outcome.rule.name for outcome in (*outcomes, *checked) if outcome.state == "held"}
-        failed = sorted(
-            {rule.name for rule in rules} - held - {"no_near_duplicate_across_splits"}
-        )  # no pixels, no hash
-        if failed:
-            raise RuntimeError(f"the contract does not hold: {failed}")
-        sizes = {name: (folder / name).stat().st_size for name in ("manifest.parquet", "hr.npy", "lr.npy")}
-    return {"photos": photos, "rows": rows, "people": people, "sizes": sizes, "steps": steps.measured}
+    params, steps = check_params({"profile": "scale", "fetch_faces": {"source": "celeba"}}), Steps()
+    duplicates.correlations = lambda faces, first, second: np.zeros(len(first), np.float32)  # as `prepare` says
+    with steps.step("imports"):
+        pass
+    with steps.step("opened for training"):
+        faces = Faces(folder)
+        train = faces.targets("train")
+        faces.draw_others(train[:1000], 0, int(faces.info["images"]["train"]), np.random.default_rng(0))
+    rows = len(faces.identity)
+    del faces, train
+    rules = quality.contract(params.check_faces, params.prepare_faces.near_duplicate_of("celeba"))
+    rules = [rule for rule in rules if rule.name != "no_near_duplicate_across_splits"]  # no pixels, no hashes
+    with steps.step("contract: opened, structure"):
+        prepared = open_prepared(folder)
+        outcomes = quality.validate(contract_tables.structure(prepared), rules)
+    one = Pixels.empty(1)
+    pixels = Pixels(
+        np.full(rows, _GREY),
+        np.full((rows, 3), _GREY * HEIGHT * WIDTH),
+        np.full((rows, 3), _GREY * HEIGHT * WIDTH // SCALE**2),
+        np.broadcast_to(one.statistics, (rows, *one.statistics.shape[1:])),
+        np.broadcast_to(one.faces, (rows, *one.faces.shape[1:])),
+        np.broadcast_to(one.hashes, (rows, *one.hashes.shape[1:])),
+    )
+    with steps.step("contract: tables"):
+        tables = contract_tables.tables_of(prepared, pixels, params, across=False)
+    with steps.step("contract: expectations"):
+        checked = quality.validate(tables, rules)
+    held = {outcome.rule.name for outcome in (*outcomes, *checked) if outcome.state == "held"}
+    failed = sorted({rule.name for rule in rules} - held)
+    if failed:
+        raise RuntimeError(f"the contract does not hold: {failed}")
+    return {"steps": steps.measured}
 
 
 def main() -> None:
-    """Measure each size in a process of its own, and print the table."""
+    """Measure each size, preparation and checks in a process of their own, and print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
     parser.add_argument("sizes", nargs="*", type=int, default=list(SIZES), help="photos (default: 0.1, 1, 10 million)")
-    parser.add_argument("--gigabytes", type=float, default=10.0, help="a process that needs more ends (default 10)")
-    parser.add_argument("--here", action="store_true", help="measure one size in this process; prints JSON")
+    parser.add_argument("--phase", choices=["prepare", "check"], help="of one size, in this process; prints JSON")
+    parser.add_argument("--folder", type=Path, help="where that phase works")
     options = parser.parse_args()
-    if options.here:
-        resource.setrlimit(resource.RLIMIT_DATA, (int(options.gigabytes * 1e9),) * 2)
-        print(json.dumps(measure(options.sizes[0])))
+    if options.phase:
+        done = prepare(options.sizes[0], options.folder) if options.phase == "prepare" else check(options.folder)
+        print(json.dumps(done))
         return
     measured = []
     for size in options.sizes:
-        command = [sys.executable, "-m", "benchmarks.scale", str(size), "--here", "--gigabytes", str(options.gigabytes)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603
-        measured.append(json.loads(done.stdout))
+        with TemporaryDirectory(prefix="gwainet-scale-") as folder:
+            first, second = (_phase(size, phase, folder) for phase in ("prepare", "check"))
+        measured.append({**first, "steps": [*first["steps"], *second["steps"]]})
     console = Console(width=150)
     console.print(f"Python {platform.python_version()}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}")
     console.print(_table(measured))
+    for each in measured:
+        bytes_a_row = each["manifest"] / each["rows"]
+        console.print(
+            f"{each['photos']:,} photos: {each['rows']:,} rows of {each['people']:,} people, "
+            f"manifest {each['manifest'] / 1e6:,.0f} MB, {bytes_a_row:.0f} bytes a row"
+        )
 
 
-def _table(measured: list[dict[str, object]]) -> Table:
+def _phase(size: int, phase: str, folder: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.scale", str(size), "--phase", phase, "--folder", folder]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603
+    measured: dict[str, Any] = json.loads(done.stdout)
+    return measured
+
+
+def _table(measured: list[dict[str, Any]]) -> Table:
     """A line a step, two columns a size."""
     shown = Table("step")
     found: list[Mapping[str, tuple[float, float]]] = []
     for each in measured:
         shown.add_column(f"{each['photos']:,} photos, CPU s", justify="right")
         shown.add_column("peak GB", justify="right")
-        found.append({name: (seconds, memory) for name, seconds, memory in each["steps"]})  # type: ignore[attr-defined]
+        found.append({name: (seconds, memory) for name, seconds, memory in each["steps"]})
     for name in dict.fromkeys(name for steps in found for name in steps):
         pairs = [(f"{steps[name][0]:.1f}", f"{steps[name][1]:.2f}") if name in steps else ("", "") for steps in found]
         shown.add_row(name, *(cell for pair in pairs for cell in pair))
