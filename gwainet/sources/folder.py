@@ -14,7 +14,7 @@ def list_photos(store: Store) -> Listing:
         SourceError: there is no photo in any person's folder.
     """
     photos: list[Photo] = []
-    rejected: list[Rejection] = []
+    rejected: list[Rejection] = store.refused()[:]
     for file in filter(is_photo, store.files()):
         person = PurePosixPath(file).parent.name
         if person:

@@ -24,7 +24,7 @@ import pandas as pd
 from PIL import Image
 
 from gwainet.errors import DataError
-from gwainet.files import file_digest, staged_directory, write_json
+from gwainet.files import file_digest, say_bytes, staged_directory, write_json
 from gwainet.images import grid
 from gwainet.params import SCALE, Params, PrepareFaces
 from gwainet.progress import progress, say
@@ -37,6 +37,7 @@ from gwainet.sources.photo import check_disjoint
 
 _PEOPLE_PER_SPLIT = 2  # another person's guide (GWAnet-R, D9) must come from the same split
 _SHEET_FACES = 12
+_BYTES_BESIDE = 256  # a face's share of the manifest and the lists, at most: file name, digest, a few numbers
 
 _T = TypeVar("_T")
 _Key = tuple[str | None, str]  # split where the source brings it, identity
@@ -85,9 +86,10 @@ def run(params: Params, *, source: Path, raw: Path, out: Path, recorder: Recorde
     files = reopen(info, raw if inside_raw else source)
     listing = files.listing()
     groups, dropped = _plan(listing, settings)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    _check_space(out.parent, sum(len(group.entries) for group in groups), settings)
-    with staged_directory(out) as partial:
+    images = sum(len(group.entries) for group in groups)
+    needed = _needed(images, settings)
+    with staged_directory(out, needed) as partial:  # which has removed what a killed run left, before space is checked
+        _check_space(partial, images, needed)
         made = _write(partial, groups, files.images, settings, params.runtime.workers)
         dropped += made.dropped
         rejected = [*listing.rejected, *made.rejected]
@@ -106,17 +108,21 @@ def run(params: Params, *, source: Path, raw: Path, out: Path, recorder: Recorde
             "found": listing.found,
             "rejected": _per_reason(rejected),
             "dropped": _per_reason(dropped),
-            "converted": dict(sorted(made.converted.items())),
+            "converted": dict(sorted(Counter(what for _, what in made.converted).items())),
             "guides": "fixed" if info["source"] == "pairs" else "sampled",
             "digest": faces_digest(manifest, made.pixels),
             "source_digest": file_digest(raw / "source.json"),
         }
         write_json(partial / "faces.json", facts)
         lines = sorted((r.file, r.reason, r.detail) for r in (*rejected, *dropped))
-        table = pd.DataFrame(lines, columns=["source_file", "reason", "detail"])
-        table.to_csv(partial / "rejected.csv", index=False, lineterminator="\n")
+        _write_list(partial / "rejected.csv", lines, ("source_file", "reason", "detail"))
+        _write_list(partial / "converted.csv", sorted(made.converted), ("source_file", "converted"))
     recorder.picture("faces", _contact_sheet(out, manifest))
     _report(params.profile, facts, out, recorder)
+
+
+def _write_list(path: Path, lines: Sequence[tuple[str, ...]], columns: Sequence[str]) -> None:
+    pd.DataFrame(lines, columns=list(columns)).to_csv(path, index=False, lineterminator="\n")
 
 
 def faces_digest(manifest: pd.DataFrame, pixels: Sequence[str]) -> str:
@@ -262,13 +268,18 @@ def _check_people(people: Mapping[str, int], settings: PrepareFaces, unusable: S
     raise DataError("\n".join(lines))
 
 
-def _check_space(directory: Path, images: int, settings: PrepareFaces) -> None:
-    needed = images * (picture_bytes(settings.crop.height, settings.crop.width) * (SCALE**2 + 1)) // SCALE**2
+def _needed(images: int, settings: PrepareFaces) -> int:
+    """Bytes on the disk: pictures, and for each a row of the manifest and a line of a list."""
+    pictures = images * (picture_bytes(settings.crop.height, settings.crop.width) * (SCALE**2 + 1)) // SCALE**2
+    return pictures + images * _BYTES_BESIDE
+
+
+def _check_space(directory: Path, images: int, needed: int) -> None:
     free = shutil.disk_usage(directory).free
     if needed > free:
         raise DataError(
-            f"{directory} has {free / 1e9:.1f} GB free; {images:,} faces need {needed / 1e9:,.1f} GB: make room, or "
-            "set prepare_faces.max_identities"
+            f"{directory.parent} has {say_bytes(free)} free; {images:,} faces need {say_bytes(needed)}: make room, or "
+            "set prepare_faces.max_identities. Nothing was written"
         )
 
 
@@ -305,7 +316,7 @@ class _Made:
         self.pixels: list[str] = []
         self.rejected: list[Rejection] = []
         self.dropped: list[Rejection] = []
-        self.converted: Counter[str] = Counter()
+        self.converted: list[tuple[str, str]] = []
         self.sums = np.zeros((2, 3), np.int64)
         self._photos: list[tuple[str, str, int, int]] = []
 
@@ -320,7 +331,7 @@ class _Made:
             self.pixels.append(row.face.pixels)
             self._photos.append((row.entry.file, photo.sha256, photo.height, photo.width))
             if photo.converted_from is not None:
-                self.converted[photo.converted_from] += 1
+                self.converted.append((row.entry.file, photo.converted_from))
             if group.split == "train":
                 self.sums += np.array(row.face.sums)
         self.runs.append((group.split, group.identity))
@@ -483,8 +494,7 @@ def _report(profile: str, facts: Mapping[str, Any], out: Path, recorder: Recorde
         f"{split} {facts['images'][split]:,} of {facts['identities'][split]:,} people" for split in SPLITS
     )
     say(f"prepare_faces: {counts}")
-    for group in ("rejected", "dropped", "converted"):
+    for group, file in (("rejected", "rejected.csv"), ("dropped", "rejected.csv"), ("converted", "converted.csv")):
         if facts[group]:
-            say(f"{group}: " + ", ".join(f"{reason} {count:,}" for reason, count in facts[group].items()))
-    if facts["rejected"] or facts["dropped"]:
-        say(f"each is listed in {out / 'rejected.csv'}")
+            counts = ", ".join(f"{reason} {count:,}" for reason, count in facts[group].items())
+            say(f"{group}: {counts}; each is listed in {out / file}")
