@@ -176,7 +176,7 @@ class ZipStore:
             if problem is None and (name.endswith("/") or _hidden(name)):
                 continue
             if problem is not None:
-                self._refuse(name, *problem)
+                self._refuse(info.orig_filename, *problem)
             elif name in self._members:
                 twice.add(name)
             else:
