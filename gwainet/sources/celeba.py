@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from gwainet.errors import SourceError
+from gwainet.sources.names import is_photo
 from gwainet.sources.photo import SPLITS, Listing, Photo, check_disjoint, examples
-from gwainet.sources.store import Store, is_photo
+from gwainet.sources.store import Store
 
 _PARTITIONS = dict(zip("012", SPLITS, strict=True))
 _REMEDY = "the file is damaged or not complete, get it again"

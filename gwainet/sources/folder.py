@@ -3,8 +3,9 @@
 from pathlib import PurePosixPath
 
 from gwainet.errors import SourceError
+from gwainet.sources.names import is_photo
 from gwainet.sources.photo import Listing, Photo, Rejection
-from gwainet.sources.store import Store, is_photo
+from gwainet.sources.store import Store
 
 
 def list_photos(store: Store) -> Listing:

@@ -3,20 +3,19 @@
 import hashlib
 import lzma
 import os
-import posixpath
-import re
 import struct
 import zipfile
 import zlib
 from bisect import bisect_right
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
 from gwainet.errors import SourceError
 from gwainet.files import file_digest, say_bytes
 from gwainet.images import DAMAGE
-from gwainet.sources.photo import IMAGE_SUFFIXES, Rejection
+from gwainet.sources.names import is_hidden, is_photo, is_plain, problem_of
+from gwainet.sources.photo import Rejection
 
 _READABLE = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
 
@@ -25,8 +24,6 @@ _LOCAL_HEADER = struct.Struct("<4s2xHH16xHH")  # signature, flags, method, lengt
 _SIGNATURE = b"PK\3\4"
 _UTF8, _UNREADABLE_FLAGS = 0x800, 0x1 | 0x20 | 0x40  # encrypted, patched, strongly encrypted
 _USUAL_EXTRA = 64  # bytes of a local header's extra field
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]|^/|^[A-Za-z]:|(^|/)\.\.(/|$)")  # would lie elsewhere, or be another name there
-_LINK = 0xA  # of a Unix file's type, in the highest bits of a member's attributes
 MOST_BYTES = 2**28  # of a photo's file, or of a list: what says that it has more is never unpacked
 # what reading a member of a damaged zip raises
 UNREADABLE = (*DAMAGE, zipfile.BadZipFile, zipfile.LargeZipFile, lzma.LZMAError, RuntimeError)
@@ -117,7 +114,7 @@ class FolderStore:
             for name in names:
                 file = Path(folder, name)
                 relative = file.relative_to(self.path).as_posix()
-                if _hidden(relative):
+                if is_hidden(relative):
                     continue
                 try:
                     relative.encode()
@@ -170,14 +167,16 @@ class ZipStore:
         self._refused: list[Rejection] = []
         twice: set[str] = set()
         for info in self._zip.infolist():
-            self._check(info)
             name = info.filename
-            problem = _problem(info)
-            if problem is None and (name.endswith("/") or _hidden(name)):
-                continue
-            if problem is not None:
-                self._refuse(info.orig_filename, *problem)
-            elif name in self._members:
+            if info.flag_bits & 1 or info.compress_type not in _READABLE:
+                raise SourceError(self._packed_badly(info))
+            if not is_plain(info):
+                problem = problem_of(info)
+                if problem is not None:
+                    self._refuse(info.orig_filename, *problem)
+                if problem is not None or name.endswith("/") or is_hidden(name):
+                    continue
+            if name in self._members:
                 twice.add(name)
             else:
                 self._members[name] = info
@@ -185,16 +184,13 @@ class ZipStore:
             del self._members[name]
             self._refuse(name, "name twice", "several files of this name in the zip")
 
-    def _check(self, info: zipfile.ZipInfo) -> None:
+    def _packed_badly(self, info: zipfile.ZipInfo) -> str:
         if info.flag_bits & 1:
-            raise SourceError(
-                f"{self.path} is encrypted ({info.filename}): unpack it with its password, zip it again without"
-            )
-        if info.compress_type not in _READABLE:
-            raise SourceError(
-                f"{self.path}: {info.filename} is packed by a method that Python cannot read ({info.compress_type}): "
-                "unpack it, then name the folder in fetch_faces.images or zip it again"
-            )
+            return f"{self.path} is encrypted ({info.filename}): unpack it with its password, zip it again without"
+        return (
+            f"{self.path}: {info.filename} is packed by a method that Python cannot read ({info.compress_type}): "
+            "unpack it, then name the folder in fetch_faces.images or zip it again"
+        )
 
     def _refuse(self, name: str, reason: str, detail: str) -> None:
         shown = name if name.isprintable() else ascii(name)[1:-1]
@@ -349,11 +345,6 @@ def read_list(path: Path) -> bytes:
         raise SourceError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def is_photo(name: str) -> bool:
-    """Whether a name bears the suffix of a photo."""
-    return posixpath.splitext(name)[1].lower() in IMAGE_SUFFIXES  # a path object for each of 200,000 takes seconds
-
-
 def is_web_page(start: bytes) -> bool:
     """Whether a file's first bytes are those of an HTML page."""
     return start.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html"))
@@ -373,25 +364,12 @@ def decode_text(path: Path, content: bytes) -> str:
         raise SourceError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8, or get it again") from None
 
 
-def _problem(info: zipfile.ZipInfo) -> tuple[str, str] | None:
-    """Why a member is not taken for a file, in reason and detail; None where it may be."""
-    if info.filename != info.orig_filename or _UNSAFE.search(info.filename):
-        return "unsafe name", "its path would lead out of its folder, or holds characters that no path should"
-    if info.external_attr >> 28 == _LINK:
-        return "link", "a symbolic link, not a file"
-    return None
-
-
 def _too_large(size: int) -> str:
     return f"has {say_bytes(size)}, and {say_bytes(MOST_BYTES)} are the most that are read of a photo or a list"
 
 
 def _cannot_read(error: OSError) -> None:
     raise SourceError(f"{error.filename} cannot be read ({error.strerror}): its photos would be missed") from error
-
-
-def _hidden(name: str) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
 
 
 def _what_is_wrong(path: Path, error: str) -> str:
