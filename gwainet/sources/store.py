@@ -13,7 +13,6 @@ from typing import BinaryIO, NamedTuple, Protocol
 
 from gwainet.errors import SourceError
 from gwainet.files import file_digest, say_bytes
-from gwainet.images import DAMAGE
 from gwainet.sources.names import is_hidden, is_photo, is_plain, problem_of
 from gwainet.sources.photo import Rejection
 
@@ -25,8 +24,20 @@ _SIGNATURE = b"PK\3\4"
 _UTF8, _UNREADABLE_FLAGS = 0x800, 0x1 | 0x20 | 0x40  # encrypted, patched, strongly encrypted
 _USUAL_EXTRA = 64  # bytes of a local header's extra field
 MOST_BYTES = 2**28  # of a photo's file, or of a list: what says that it has more is never unpacked
-# what reading a member of a damaged zip raises
-UNREADABLE = (*DAMAGE, zipfile.BadZipFile, zipfile.LargeZipFile, lzma.LZMAError, RuntimeError)
+UNREADABLE = (  # what reading a member of a damaged zip raises
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+)
 
 
 class TooLargeError(Exception):
