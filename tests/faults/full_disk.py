@@ -1,6 +1,7 @@
 """Preparation on disks without room: small file systems of their own, and a limit on the size of files."""
 
 import io
+import os
 import random
 import resource
 import shutil
@@ -49,12 +50,13 @@ def filled_up(disk: Path, after: int) -> Iterator[None]:
     def fill() -> None:
         while not stop.is_set() and shutil.disk_usage(disk).used < after:
             time.sleep(0.0005)
-        try:
-            with (disk / "ballast").open("wb", buffering=0) as ballast:
-                while not stop.is_set():
-                    ballast.write(bytes(4096))
-        except OSError:
-            pass  # full
+        with (disk / "ballast").open("wb") as ballast:
+            while not stop.is_set():
+                try:  # at once, or preparation would win the race
+                    held = ballast.seek(0, os.SEEK_END)
+                    os.posix_fallocate(ballast.fileno(), held, max(shutil.disk_usage(disk).free, 4096))
+                except OSError:
+                    time.sleep(0.0005)  # full; and stays so if something is removed
 
     filling = threading.Thread(target=fill)
     filling.start()
@@ -116,7 +118,7 @@ def fill_disks(root: Path, prepare: Preparation, tries: int, seed: int) -> Itera
         result = Full(case, tries, 0, "")
         beside_old = "earlier" in case
         for _ in range(tries):
-            room = round(size * draws.uniform(0.01, 0.95)) if "start" in case else 2 * size + 10**6
+            room = round(size * draws.uniform(0.01, 0.95)) if "start" in case else size + 10**6
             with small_disk(disk, room + beside_old * size):
                 if beside_old:
                     shutil.copytree(whole, disk / "faces")
@@ -125,7 +127,7 @@ def fill_disks(root: Path, prepare: Preparation, tries: int, seed: int) -> Itera
                 if "start" in case:
                     judge(result, attempt(disk / "faces"), [])
                     continue
-                with filled_up(disk, round(size * (beside_old + draws.uniform(0.02, 0.97)))):
+                with filled_up(disk, round(size * (beside_old + draws.uniform(0.02, 0.9)))):
                     message = attempt(disk / "faces")
                 judge(result, message, ["ballast", *["faces"] * beside_old])
                 if beside_old and tree_digest(disk / "faces") != old:
