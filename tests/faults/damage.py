@@ -250,7 +250,7 @@ def _header_gone(path: Path, photos: Photos, bad: list[str]) -> list[str]:
 ZIP_TRICKS = (
     Trick("name `../x.jpg`", "unsafe name", _renamed(lambda n: f"../{n}")),
     Trick("name `a/../../x.jpg`", "unsafe name", _renamed(lambda n: f"a/../../{n}")),
-    Trick("name `/tmp/x.jpg`", "unsafe name", _renamed(lambda n: f"/tmp/{n}")),
+    Trick("name `/photos/x.jpg`", "unsafe name", _renamed(lambda n: f"/photos/{n}")),
     Trick("name `C:/x.jpg`", "unsafe name", _renamed(lambda n: f"C:/{n}")),
     Trick(
         "name with backslashes",
