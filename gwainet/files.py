@@ -1,5 +1,6 @@
 """Writing without leaving halves behind, and digests of what was written."""
 
+import errno
 import hashlib
 import json
 import shutil
@@ -7,29 +8,77 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from gwainet.errors import DataError
+
+_NO_ROOM = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the quota on the disk is used up",
+    errno.EFBIG: "a file has become larger than the system allows (ulimit -f)",
+}
+
 
 @contextmanager
-def staged_directory(target: Path) -> Iterator[Path]:
+def staged_directory(target: Path, needed: int | None = None) -> Iterator[Path]:
     """Yield an empty directory beside `target` that takes its place only when the block ends without an error.
 
     A failed block leaves nothing behind and an earlier `target` untouched. A leftover of a killed process is removed.
+
+    Args:
+        target: the directory to write.
+        needed: bytes that it will take, where that is known, for the message.
+
+    Raises:
+        DataError: there is no room for it on the disk.
     """
     partial = target.with_name(f".{target.name}.partial")
     previous = target.with_name(f".{target.name}.previous")
     _recover(target, previous)
     _remove(partial)
-    partial.mkdir(parents=True)
+    written = 0
     try:
+        partial.mkdir(parents=True)
         yield partial
         # two renames, not a removal: whenever the process is killed, one whole directory is there
         if _present(target):
             target.rename(previous)
         partial.rename(target)
-    except BaseException:
+    except BaseException as error:
+        full = _no_room(error)
+        if full is not None:
+            written = sum(file.stat().st_size for file in partial.rglob("*") if file.is_file())
         shutil.rmtree(partial, ignore_errors=True)
         _recover(target, previous)
+        if full is not None:
+            raise DataError(_say_no_room(full, target, written, needed)) from full
         raise
     _remove(previous)
+
+
+def _no_room(error: BaseException | None) -> OSError | None:
+    """The system's error that says that there is no room, if it is that; or what `staged_file` made of it."""
+    if isinstance(error, DataError):
+        error = error.__cause__
+    return error if isinstance(error, OSError) and error.errno in _NO_ROOM else None
+
+
+def _say_no_room(error: OSError, target: Path, written: int, needed: int | None) -> str:
+    """What happened, where, how much is needed, and what is left of it."""
+    folder = next(parent for parent in target.absolute().parents if parent.is_dir())
+    free = shutil.disk_usage(folder).free
+    much = f"{say_bytes(written)} of it were written" + ("" if needed is None else f", {say_bytes(needed)} are needed")
+    kept = "the earlier one is as it was" if _present(target) else "nothing was left behind"
+    return (
+        f"{target} could not be written, {_NO_ROOM[error.errno or 0]} ({error}): {much}, and {folder} has "
+        f"{say_bytes(free)} free now. What was begun is removed, {kept}: make room, then run the same command again"
+    )
+
+
+def say_bytes(count: int) -> str:
+    """A number of bytes in the unit that people would use."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= size:
+            return f"{count / size:,.1f} {unit}"
+    return f"{count} bytes"
 
 
 def _recover(target: Path, previous: Path) -> None:
@@ -55,6 +104,9 @@ def staged_file(target: Path) -> Iterator[Path]:
     """Yield a path beside `target` that is renamed onto it only when the block ends without an error.
 
     A failed block leaves nothing behind and an earlier `target` untouched. A leftover of a killed process is removed.
+
+    Raises:
+        DataError: there is no room for it on the disk.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
@@ -62,8 +114,12 @@ def staged_file(target: Path) -> Iterator[Path]:
     try:
         yield partial
         partial.replace(target)
-    except BaseException:
+    except BaseException as error:
+        full = _no_room(error)
+        written = partial.stat().st_size if full is not None and partial.is_file() else 0
         partial.unlink(missing_ok=True)
+        if full is not None:
+            raise DataError(_say_no_room(full, target, written, None)) from full
         raise
 
 

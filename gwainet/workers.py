@@ -2,13 +2,14 @@
 
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import TypeVar
 
 from gwainet.errors import DataError
@@ -84,5 +85,14 @@ def processes(
 def _begin(prepare: Callable[..., None] | None, arguments: tuple[object, ...]) -> None:
     """Start a worker process; Ctrl-C, which a terminal sends to all, is its parent's to answer."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     if prepare is not None:
         prepare(*arguments)
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent is killed: it would wait for tasks for ever, and hold what it has open."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -131,6 +131,10 @@ class Contents:
         """Name -> bytes."""
         return self.names
 
+    def refused(self) -> list[Rejection]:
+        """None: each is a file."""
+        return []
+
     def read(self, name: str) -> bytes:
         """Nobody opens a photo to plan splits."""
         raise AssertionError(f"{name} was opened")

@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import os
 import signal
@@ -7,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from gwainet.files import code_digest, file_digest, staged_directory, staged_file, tree_digest, write_json
+from gwainet.errors import DataError
+from gwainet.files import code_digest, file_digest, say_bytes, staged_directory, staged_file, tree_digest, write_json
+from tests.faults.full_disk import small_disk
 
 
 def listing(directory: Path) -> dict[str, str]:
@@ -148,6 +151,71 @@ def test_json_that_no_one_could_read_is_refused_and_the_earlier_file_stays(tmp_p
     with pytest.raises((ValueError, TypeError)):
         write_json(tmp_path / "a.json", {"a": [1, value]})
     assert listing(tmp_path) == {"a.json": "1\n"}
+
+
+# ---------------------------------------------------------------- no room
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_no_room_is_told_with_place_bytes_and_what_is_left(tmp_path, number):
+    def fill(target: Path) -> str:
+        with pytest.raises(DataError) as caught, staged_directory(target, needed=5_000_000) as partial:  # noqa: PT012
+            (partial / "a.txt").write_bytes(bytes(2500))
+            raise OSError(number, os.strerror(number))
+        return str(caught.value)
+
+    message = fill(tmp_path / "out")
+    for said in (
+        str(tmp_path / "out"),
+        "2.5 kB of it were written, 5.0 MB are needed",
+        "nothing was left behind",
+        "again",
+    ):
+        assert said in message
+    assert listing(tmp_path) == {}
+    write_old(tmp_path / "out")
+    before = listing(tmp_path)
+    assert "the earlier one is as it was" in fill(tmp_path / "out")
+    assert listing(tmp_path) == before
+
+
+def test_a_file_without_room_in_a_directory_is_told_as_the_directory(tmp_path):
+    out = staged_directory(tmp_path / "out")
+    with pytest.raises(DataError) as caught, out as partial, staged_file(partial / "a.json"):
+        raise OSError(errno.ENOSPC, "full")
+    assert str(caught.value).startswith(f"{tmp_path / 'out'} could not be written, the disk is full")
+    assert listing(tmp_path) == {}
+
+
+def test_other_errors_of_the_system_stay_what_they_are(tmp_path):
+    with pytest.raises(PermissionError), staged_directory(tmp_path / "out"):
+        raise PermissionError(errno.EACCES, "no")
+
+
+@pytest.mark.parametrize("kind", [staged_directory, staged_file])
+def test_a_real_disk_that_is_full_stops_with_the_message_and_holds_nothing_of_it(tmp_path, kind):
+    disk = tmp_path / "disk"
+    try:
+        opened = small_disk(disk, 2**20)
+        opened.__enter__()
+    except (PermissionError, FileNotFoundError) as error:
+        pytest.skip(f"no small file system can be mounted here: {error}")
+    try:
+        with pytest.raises(DataError, match=r"the disk is full .* has 1\.0 MB free now"), kind(disk / "out") as partial:
+            (partial / "big" if partial.is_dir() else partial).write_bytes(bytes(2**21))
+        assert listing(disk) == {}
+    finally:
+        opened.__exit__(None, None, None)
+
+
+def test_bytes_are_said_in_the_unit_that_people_would_use():
+    assert [say_bytes(count) for count in (0, 999, 1500, 72_576_000, 15 * 10**12)] == [
+        "0 bytes",
+        "999 bytes",
+        "1.5 kB",
+        "72.6 MB",
+        "15,000.0 GB",
+    ]
 
 
 # ---------------------------------------------------------------- killed processes

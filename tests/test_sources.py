@@ -20,6 +20,7 @@ from gwainet.params import Crop, FetchFaces
 from gwainet.sources import Files, Listing, Photo, Rejection, licence, locate, open_store, reopen
 from gwainet.sources.crop import Cropped, Face, crop_photo, pixel_digest, write_faces
 from gwainet.sources.packed import PackedPictures
+from gwainet.sources.store import MOST_BYTES
 from tests.photos import (
     CROP,
     Made,
@@ -308,6 +309,94 @@ def test_pairs_and_their_list_may_lie_in_one_zip(tmp_path: Path, folder: str) ->
     assert reopen({"source": "pairs", "files": entries}, tmp_path).listing() == files.listing()
 
 
+# --- photos that are none, whatever their pixels ---------------------------------------------------------------------
+
+
+def linked(root: Path, name: str) -> None:
+    """A zip's member that is a symbolic link."""
+    info = zipfile.ZipInfo(name)
+    info.create_system, info.external_attr = 3, 0o120777 << 16
+    with zipfile.ZipFile(root / "img_align_celeba.zip", "a") as archive:
+        archive.writestr(info, b"/etc/hostname")
+
+
+def test_celebas_photos_that_are_links_are_listed_and_left_out_though_the_lists_name_them(tmp_path: Path) -> None:
+    rows = celeba_rows()
+    write_celeba(tmp_path, rows)
+    write_zip(tmp_path / "img_align_celeba.zip", {f"img/{name}": photo(1) for name in list(rows)[1:]})
+    linked(tmp_path, f"img/{next(iter(rows))}")
+    linked(tmp_path, f"../{list(rows)[1]}")  # beside the one of that name in the folder, which is used
+    found = listing(tmp_path, "celeba")
+    assert len(found.photos) == len(rows) - 1
+    assert [(line.file, line.reason) for line in found.rejected] == [
+        (f"img/{next(iter(rows))}", "link"),
+        (f"../{list(rows)[1]}", "unsafe name"),
+    ]
+    assert found.found == len(rows) + 1
+
+
+def test_pairs_with_a_photo_that_is_no_file_are_left_out_and_listed(tmp_path: Path) -> None:
+    write_folder(tmp_path / "photos", {f"{name}.png": name.encode() for name in "abcdef"})
+    for name in "bg":
+        (tmp_path / "photos" / f"{name}.png").unlink(missing_ok=True)
+        (tmp_path / "photos" / f"{name}.png").symlink_to("gone.png")
+    (tmp_path / "pairs.csv").write_text(
+        "target,guide\na.png,b.png\ng.png,d.png\nc.png,d.png\ne.png,f.png\ng.png,b.png\n"
+    )
+    found = listing(tmp_path, "pairs", "photos")
+    assert [(p.file, p.guide) for p in found.photos] == [("c.png", "d.png"), ("e.png", "f.png")]
+    assert {line.file: line.reason for line in found.rejected} == {
+        "b.png": "not a file",
+        "g.png": "not a file",
+        "a.png": "no usable guide",
+    }
+    assert found.found == len(found.rejected) + 4
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error_not_fewer_photos(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folder(tmp_path / "set", people(2, folder=""))
+    scandir = os.scandir
+
+    def refuse(path):  # as the system does where a folder's rights are taken away, which root would not feel
+        if str(path).endswith("person01"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(SourceError, match="person01 cannot be read"):
+        listing(tmp_path, "folder", "set")
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_list_of_absurd_size_is_refused_unread(tmp_path: Path, inside: bool) -> None:
+    write_zip(tmp_path / "set.zip", {"a.png": b"a", "b.png": b"b"})
+    if inside:
+        with (
+            zipfile.ZipFile(tmp_path / "set.zip", "a", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+            archive.open("pairs.csv", "w") as member,
+        ):
+            for _ in range(MOST_BYTES // 2**20 + 1):
+                member.write(bytes(2**20))
+    else:
+        with (tmp_path / "pairs.csv").open("wb") as file:
+            file.truncate(2**40)
+    tracemalloc.start()
+    with pytest.raises(SourceError, match=r"pairs\.csv has .* are the most that are read"):
+        listing(tmp_path, "pairs", "set.zip")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20
+
+
+def test_a_damaged_list_inside_a_zip_is_explained(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "set.zip", {"a.png": b"a", "b.png": b"b", "pairs.csv": b"target,guide\na.png,b.png\n"})
+    path.write_bytes(path.read_bytes().replace(b"target,guide\n", b"target,guidf\n"))
+    with pytest.raises(SourceError, match=r"set\.zip: pairs\.csv cannot be read \(Bad CRC"):
+        listing(tmp_path, "pairs", "set.zip")
+
+
 # --- what source.json pins -------------------------------------------------------------------------------------------
 
 
@@ -350,7 +439,7 @@ def test_a_folder_is_pinned_by_names_and_sizes(tmp_path: Path) -> None:
 
 def cropped(content: bytes) -> tuple[Cropped | Rejection, npt.NDArray[np.uint8]]:
     hr = np.zeros((BOX.height, BOX.width, 3), np.uint8)
-    return crop_photo("p.jpg", content, BOX, hr), hr
+    return crop_photo("p", content, BOX, hr), hr
 
 
 def face(content: bytes) -> tuple[Cropped, npt.NDArray[np.uint8]]:
@@ -361,8 +450,9 @@ def face(content: bytes) -> tuple[Cropped, npt.NDArray[np.uint8]]:
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_a_crop_is_the_box_of_the_photo_and_its_lr_is_pillows_bicubic(tmp_path: Path, kind: str) -> None:
-    write_folder(tmp_path / "photos", {"p.jpg": photo(1, kind)})
-    ((result, hr, lr),) = made_faces(tmp_path / "photos", ["p.jpg"], 1, tmp_path)
+    name = f"p.{kind.lower()}"
+    write_folder(tmp_path / "photos", {name: photo(1, kind)})
+    ((result, hr, lr),) = made_faces(tmp_path / "photos", [name], 1, tmp_path)
     expected = np.asarray(Image.open(io.BytesIO(photo(1, kind))))[8:40, 4:28]
     low = np.asarray(Image.fromarray(expected).resize((3, 4), Image.Resampling.BICUBIC))
     assert isinstance(result, Face)
@@ -378,7 +468,7 @@ def test_a_photo_turned_by_exif_is_cropped_as_it_is_looked_at() -> None:
     exif[0x0112] = 6  # look at it turned by 90 degrees clockwise
     result, hr = face(encoded(turned, exif=exif))
     assert np.array_equal(hr, pixels(1)[8:40, 4:28])
-    assert (result.height, result.width) == (44, 36)
+    assert (result.height, result.width, result.converted_from) == (44, 36, "turned")
 
 
 @pytest.mark.parametrize(("mode", "kind"), [("CMYK", "JPEG"), ("RGBA", "PNG"), ("P", "PNG")])
@@ -414,7 +504,7 @@ GREY = pixels(1)[..., :1].repeat(3, axis=2)
 def test_an_unusable_photo_is_rejected_with_its_reason(content: bytes, reason: str, said: str) -> None:
     result, _ = cropped(content)
     assert isinstance(result, Rejection)
-    assert (result.file, result.reason) == ("p.jpg", reason)
+    assert (result.file, result.reason) == ("p", reason)
     assert re.search(said, result.detail)
 
 
@@ -448,7 +538,7 @@ def test_no_damage_to_a_photo_ends_the_stage(kind: str, cut: float, flips) -> No
         content[int(place * (len(content) - 1))] ^= bits
     result, _ = cropped(bytes(content[: int(len(content) * max(cut, 0.3))]))
     if isinstance(result, Rejection):
-        assert result.reason in {"unreadable", "not an image", "too small", "too large", "grey"}
+        assert result.reason in {"unreadable", "not an image", "animated", "too small", "too large", "grey"}
 
 
 # --- many photos -----------------------------------------------------------------------------------------------------

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gwainet.sources import store
+from gwainet.errors import SourceError
+from gwainet.sources import Rejection, store
 from gwainet.sources.store import Reader, open_store
-from tests.photos import encoded, pixels, write_folder, write_zip
+from tests.photos import encoded, made_faces, photo, pixels, write_folder, write_zip
 
 METHODS = [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
 MEMBERS = {"a/ä.bmp": encoded(pixels(1), "BMP"), "a/empty": b"", "b.png": encoded(pixels(2)), "long/" * 9 + "c": b"c"}
@@ -84,3 +85,45 @@ def test_damaged_members_are_told_of_in_zipfiles_words(tmp_path_factory, method:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "_read_member", lambda *_: None)
         assert quick == read_all(damaged)
+
+
+def marked(path: Path, name: str, flags: int) -> None:
+    """Set flags of a member in the table at the zip's end."""
+    content = bytearray(path.read_bytes())
+    content[content.rindex(name.encode()) - 46 + 8] |= flags
+    path.write_bytes(content)
+
+
+def test_a_member_that_python_cannot_unpack_is_a_photo_that_cannot_be_read(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "set.zip", {f"a/{n}.png": photo(n) for n in range(4)}, zipfile.ZIP_LZMA)
+    marked(path, "a/0.png", 0x20)  # patched data
+    marked(path, "a/1.png", 0x40)  # strong encryption
+    with zipfile.ZipFile(path) as archive:
+        start = archive.getinfo("a/2.png").header_offset + 30 + len("a/2.png")
+    content = bytearray(path.read_bytes())
+    content[start + 4 : start + 9] = b"\xff" * 5  # LZMA's own settings
+    path.write_bytes(content)
+    made = made_faces(path, [f"a/{n}.png" for n in range(4)], 1, tmp_path)
+    reasons = [result.reason if isinstance(result, Rejection) else "" for result, _, _ in made]
+    assert reasons == ["unreadable", "unreadable", "unreadable", ""]
+
+
+def test_a_zip_whose_names_are_no_text_in_their_encoding_is_refused(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "set.zip", {"a/ä.png": photo(1)})
+    path.write_bytes(path.read_bytes().replace("ä".encode(), b"\xff\xff"))
+    with pytest.raises(SourceError, match="cannot be read"):
+        open_store(path)
+
+
+def test_a_reader_takes_the_member_that_the_listing_named_not_another_of_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "set.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:  # read through zipfile, which knows members by name
+        archive.writestr("a/1.png@", b"the first")
+        archive.writestr("a/1.png", b"the second")
+    path.write_bytes(path.read_bytes().replace(b"a/1.png@", b"a/1.png\0"))  # cut off to the name of the other
+    with closing(open_store(path)) as opened:
+        assert list(opened.files()) == ["a/1.png"]
+        assert opened.read("a/1.png") == b"the second"
+        (place,) = opened.places(["a/1.png"])
+    with closing(Reader(path)) as reader:
+        assert reader.read("a/1.png", place) == b"the second"

@@ -2,8 +2,11 @@
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from gwainet.errors import DataError
@@ -34,3 +37,23 @@ def test_control_c_is_the_parents_to_answer():
 def test_a_process_that_dies_is_told_with_a_way_out():
     with pytest.raises(DataError, match=r"died.*runtime\.workers"):
         list(ordered_map(os._exit, [1], 1))
+
+
+PARENT = """
+import time
+from gwainet.workers import ordered_map
+for value in ordered_map(abs, [0, 1], 2):
+    print(value, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_workers_end_when_their_parent_is_killed():
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "0\n"
+        children = psutil.Process(parent.pid).children()
+        workers = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+        assert len(workers) == 2
+        parent.kill()
+    assert psutil.wait_procs(workers, timeout=20)[1] == []

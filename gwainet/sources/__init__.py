@@ -14,7 +14,7 @@ from gwainet.errors import SourceError
 from gwainet.params import FetchFaces
 from gwainet.sources import celeba, folder, pairs
 from gwainet.sources.photo import IMAGE_SUFFIXES, SPLITS, Listing, Photo, Rejection
-from gwainet.sources.store import Store, ZipStore, decode_text, open_store
+from gwainet.sources.store import Store, ZipStore, decode_text, open_store, read_list
 
 __all__ = [
     "DRAWN_FILES",
@@ -136,7 +136,7 @@ class Files:
     def _bytes(self, role: str) -> bytes:
         path = self.root / self.paths[role]
         if not (path.is_relative_to(self.images) and self.images.is_file()):
-            return path.read_bytes()
+            return read_list(path)
         store = ZipStore(self.images)
         try:
             return store.read(path.relative_to(self.images).as_posix())

@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from gwainet.errors import SourceError
+from gwainet.sources.names import is_photo
 from gwainet.sources.photo import SPLITS, Listing, Photo, check_disjoint, examples
-from gwainet.sources.store import Store, is_photo
+from gwainet.sources.store import Store
 
 _PARTITIONS = dict(zip("012", SPLITS, strict=True))
 _REMEDY = "the file is damaged or not complete, get it again"
@@ -27,13 +28,17 @@ def list_photos(store: Store, identities: tuple[Path, str], partition: tuple[Pat
     person = _table(*identities, "the number of its identity")
     part = _table(*partition, "its partition (0 train, 1 validation, 2 test)", _PARTITIONS)
     files = _by_name(store)
-    _same(person, files, f"{store.path} lacks", f"that {identities[0]} lists")
+    refused = store.refused()  # such as a link in the zip: listed, but no file that could be read
+    unusable = {posixpath.basename(photo.file): photo.file for photo in refused}
+    _same(person, unusable | files, f"{store.path} lacks", f"that {identities[0]} lists")
     _same(files, person, f"{identities[0]} has no row for", f"in {store.path}")
     _same(person, part, f"{partition[0]} has no row for", f"of {identities[0]}")
     _same(part, person, f"{identities[0]} has no row for", f"of {partition[0]}")
-    photos = tuple(Photo(identity, files[name], _PARTITIONS[part[name]]) for name, identity in person.items())
+    photos = tuple(
+        Photo(identity, files[name], _PARTITIONS[part[name]]) for name, identity in person.items() if name in files
+    )
     check_disjoint(photos, partition[0], "the two lists are not CelebA's own or not complete, get both again")
-    return Listing(photos, (), len(photos))
+    return Listing(photos, tuple(refused), len(photos) + len(refused))
 
 
 def _table(path: Path, text: str, meaning: str, allowed: Iterable[str] | None = None) -> dict[str, str]:

@@ -7,7 +7,6 @@ from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -17,13 +16,25 @@ from gwainet.params import SCALE, Crop
 from gwainet.sources.jpeg import decode_plain
 from gwainet.sources.packed import PackedPictures
 from gwainet.sources.photo import Rejection
-from gwainet.sources.store import Place, Reader, open_store
+from gwainet.sources.store import UNREADABLE, Place, Reader, TooLargeError, open_store
 from gwainet.workers import cores, ordered_map
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 _GREY_MODES = {"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
 _CHUNK = 64  # photos that a process is asked for at a time: asking costs as much as a decoding
 _TOGETHER = 16  # photos whose crops it holds: 1 MB, which stays in the cache
+_SUFFIXES = {
+    "JPEG": (".jpg", ".jpeg"),
+    "MPO": (".jpg", ".jpeg"),
+    "PNG": (".png",),
+    "WEBP": (".webp",),
+    "BMP": (".bmp",),
+}
+_MOST_PIXELS = 2**26  # of a photo: 600 MB while the largest JPEG of them is decoded
+_MOST_SCANS = 500  # of a JPEG, as libjpeg-turbo's own tests limit it: each goes over all pixels once more
+_SCAN = b"\xff\xda"  # cannot stand among coded pixels
+_ORIENTATION = 0x0112
+_PNG_BITS = 24  # where a PNG says how many bits a channel has
 
 
 class Cropped(NamedTuple):
@@ -33,7 +44,8 @@ class Cropped(NamedTuple):
         sha256: of the photo's bytes.
         height: of the photo as it is looked at (after EXIF orientation), pixels.
         width: of the photo, pixels.
-        converted_from: Pillow's name of the mode it had, if not RGB; else None.
+        converted_from: what it was, if not an upright RGB photo of 8 bits whose name says what it is: Pillow's name of
+            its mode, `16 bits`, `turned` (by its EXIF tag), `PNG named .jpg`; else None.
     """
 
     sha256: str
@@ -66,7 +78,8 @@ def pixel_digest(hr: Uint8, lr: Uint8) -> str:
 def crop_photo(file: str, content: bytes, box: Crop, hr: Uint8) -> Cropped | Rejection:
     """Decode a photo, turn it upright, convert it to RGB and crop it (Sec. 4.1; D3 and D4 in docs/paper.md).
 
-    A photo that cannot be used comes back as a `Rejection`: unreadable, not an image, too small, too large or grey.
+    A photo that cannot be used comes back as a `Rejection`: unreadable, not an image, animated,
+    too small, too large or grey.
 
     Args:
         file: its name.
@@ -74,30 +87,35 @@ def crop_photo(file: str, content: bytes, box: Crop, hr: Uint8) -> Cropped | Rej
         box: what to crop.
         hr: (H, W, 3), gets the crop; what it holds after a rejection means nothing.
     """
-    mode = "RGB"
+    if content.count(_SCAN) > _MOST_SCANS:
+        return Rejection(file, "too large", f"{content.count(_SCAN):,} scans, {_MOST_SCANS} are the most")
+    notes: list[str] = []
     pixels = decode_plain(content)
     if pixels is not None:
         height, width = pixels.shape[:2]
         if rejection := _too_small(file, height, width, box):
             return rejection
         hr[...] = pixels[box.top : box.top + box.height, box.left : box.left + box.width]
+        notes += _wrong_suffix(file, "JPEG")
     else:
         judged = _crop_by_pillow(file, content, box, hr)
         if isinstance(judged, Rejection):
             return judged
-        height, width, mode = judged
+        height, width, notes = judged
     if _is_grey(hr):
         return Rejection(file, "grey", "all channels are equal")
-    return Cropped(hashlib.sha256(content).hexdigest(), height, width, None if mode == "RGB" else mode)
+    return Cropped(hashlib.sha256(content).hexdigest(), height, width, " and ".join(notes) or None)
 
 
-def _crop_by_pillow(file: str, content: bytes, box: Crop, hr: Uint8) -> tuple[int, int, str] | Rejection:
-    """Whatever Pillow reads: the photo's height, width and mode."""
+def _crop_by_pillow(file: str, content: bytes, box: Crop, hr: Uint8) -> tuple[int, int, list[str]] | Rejection:
+    """Whatever Pillow reads: the photo's height and width, and what was done to it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a dubious but decodable photo is usable; what fails is rejected below
             with Image.open(BytesIO(content), formats=_FORMATS) as image:
-                mode = image.mode
+                if rejection := _unfit(file, image):
+                    return rejection
+                mode, notes = image.mode, _notes(file, content, image)
                 ImageOps.exif_transpose(image, in_place=True)
                 image.load()
                 width, height = image.size
@@ -107,13 +125,43 @@ def _crop_by_pillow(file: str, content: bytes, box: Crop, hr: Uint8) -> tuple[in
                     return Rejection(file, "grey", f"mode {mode}")
                 part = image.crop((box.left, box.top, box.left + box.width, box.top + box.height))
                 hr[...] = np.asarray(part if mode == "RGB" else part.convert("RGB"))
-                return height, width, mode
+                return height, width, notes
     except UnidentifiedImageError:
         return Rejection(file, "not an image", f"{len(content)} bytes that are no JPEG, PNG, WebP or BMP")
     except Image.DecompressionBombError as error:
         return Rejection(file, "too large", _say(error))
     except DAMAGE as error:
         return Rejection(file, "unreadable", _say(error))
+
+
+def _unfit(file: str, image: Image.Image) -> Rejection | None:
+    """What a file's header alone tells against it, before any pixel is decoded."""
+    width, height = image.size
+    if width * height > _MOST_PIXELS:
+        detail = f"{height} x {width} pixels (height x width), {_MOST_PIXELS:,} pixels are the most"
+        return Rejection(file, "too large", detail)
+    if image.format in ("PNG", "WEBP") and getattr(image, "is_animated", False):
+        return Rejection(file, "animated", f"{getattr(image, 'n_frames', 0)} pictures, not one")
+    return None
+
+
+def _notes(file: str, content: bytes, image: Image.Image) -> list[str]:
+    """What sets a usable photo apart from a plain one, `Cropped.converted_from`."""
+    kind = image.format or ""
+    notes = [] if image.mode == "RGB" else [image.mode]
+    if kind == "PNG" and content[_PNG_BITS : _PNG_BITS + 1] == b"\x10":
+        notes.append("16 bits")
+    if image.getexif().get(_ORIENTATION) in range(2, 9):
+        notes.append("turned")
+    return notes + _wrong_suffix(file, kind)
+
+
+def _wrong_suffix(file: str, kind: str) -> list[str]:
+    """A note on a file whose name says another format than its bytes; a name without a suffix says nothing."""
+    name = file[file.rfind("/") + 1 :].lower()
+    if "." not in name or name.endswith(_SUFFIXES[kind]):
+        return []
+    return [f"{kind} named {name[name.rindex('.') :]}"]
 
 
 def _too_small(file: str, height: int, width: int, box: Crop) -> Rejection | None:
@@ -194,7 +242,9 @@ class _Cropping:
     def _crop(self, file: str, place: Place | None, hr: Uint8) -> Cropped | Rejection:
         try:
             content = self._reader.read(file, place)
-        except (*DAMAGE, BadZipFile) as error:
+        except TooLargeError as error:
+            return Rejection(file, "too large", _say(error))
+        except UNREADABLE as error:
             return Rejection(file, "unreadable", _say(error))
         return crop_photo(file, content, self._box, hr)
 

@@ -3,8 +3,9 @@
 from pathlib import PurePosixPath
 
 from gwainet.errors import SourceError
+from gwainet.sources.names import is_photo
 from gwainet.sources.photo import Listing, Photo, Rejection
-from gwainet.sources.store import Store, is_photo
+from gwainet.sources.store import Store
 
 
 def list_photos(store: Store) -> Listing:
@@ -14,7 +15,7 @@ def list_photos(store: Store) -> Listing:
         SourceError: there is no photo in any person's folder.
     """
     photos: list[Photo] = []
-    rejected: list[Rejection] = []
+    rejected: list[Rejection] = store.refused()[:]
     for file in filter(is_photo, store.files()):
         person = PurePosixPath(file).parent.name
         if person:

@@ -1,6 +1,7 @@
 """Pairs of target and guide, listed in a CSV file (the paper's full-model data set, Sec. 4.1; D8 in docs/paper.md)."""
 
 import csv
+from collections.abc import Container
 from io import StringIO
 from pathlib import Path, PurePosixPath
 
@@ -36,12 +37,20 @@ def list_photos(store: Store, pairs: tuple[Path, str]) -> Listing:
     tops = {file.split("/")[0] for file in files}
     folder = f"{tops.pop()}/" if len(tops) == 1 and all("/" in file for file in files) else ""
     photos: list[Photo] = []
-    rejected: list[Rejection] = []
+    refused = {photo.file for photo in store.refused()}
+    rejected: list[Rejection] = store.refused()[:]
     absent: list[str] = []
     owner: dict[str, tuple[str, int]] = {}
     targets: set[str] = set()
+    alone: dict[str, Rejection] = {}  # of rows whose other photo is refused
     for row, (line, fields) in enumerate(_rows(path, text), 1):
         target, guide = (_find(fields[column], files, folder) for column in ("target", "guide"))
+        if lost := [fields[column] for column in ("target", "guide") if _find(fields[column], refused, folder)]:
+            if target is not None:
+                alone.setdefault(target, Rejection(target, "no usable guide", f"{path.name}, line {line}: {lost[0]}"))
+            if guide is not None:
+                alone.setdefault(guide, Rejection(guide, "no usable target", f"{path.name}, line {line}: {lost[0]}"))
+            continue
         absent += [
             f"{fields[name]} (line {line})" for name, file in (("target", target), ("guide", guide)) if file is None
         ]
@@ -67,7 +76,8 @@ def list_photos(store: Store, pairs: tuple[Path, str]) -> Listing:
         raise SourceError(f"{store.path} lacks {len(absent):,} photos that {path} lists: {examples(absent)}")
     if not photos:
         raise SourceError(f"{path} lists no usable pair")
-    return Listing(tuple(photos), tuple(rejected), len(owner))
+    rejected += [rejection for file, rejection in alone.items() if file not in owner]
+    return Listing(tuple(photos), tuple(rejected), len((owner | alone).keys() | refused))
 
 
 def _rows(path: Path, text: str) -> list[tuple[int, dict[str, str]]]:
@@ -108,7 +118,7 @@ def _rows(path: Path, text: str) -> list[tuple[int, dict[str, str]]]:
     return rows
 
 
-def _find(name: str, files: dict[str, int], folder: str) -> str | None:
+def _find(name: str, files: Container[str], folder: str) -> str | None:
     """The store's path of a photo named in the list."""
     path = PurePosixPath(name.replace("\\", "/")).as_posix()
     return next((candidate for candidate in (path, folder + path) if candidate in files), None)

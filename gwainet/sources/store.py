@@ -1,19 +1,20 @@
 """Folders and zips of photos behind one small interface; a zip is read in place, never unpacked."""
 
 import hashlib
+import lzma
 import os
-import posixpath
 import struct
 import zipfile
 import zlib
 from bisect import bisect_right
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
 from gwainet.errors import SourceError
-from gwainet.files import file_digest
-from gwainet.sources.photo import IMAGE_SUFFIXES
+from gwainet.files import file_digest, say_bytes
+from gwainet.sources.names import is_hidden, is_photo, is_plain, problem_of
+from gwainet.sources.photo import Rejection
 
 _READABLE = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
 
@@ -22,6 +23,25 @@ _LOCAL_HEADER = struct.Struct("<4s2xHH16xHH")  # signature, flags, method, lengt
 _SIGNATURE = b"PK\3\4"
 _UTF8, _UNREADABLE_FLAGS = 0x800, 0x1 | 0x20 | 0x40  # encrypted, patched, strongly encrypted
 _USUAL_EXTRA = 64  # bytes of a local header's extra field
+MOST_BYTES = 2**28  # of a photo's file, or of a list: what says that it has more is never unpacked
+UNREADABLE = (  # what reading a member of a damaged zip raises
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+)
+
+
+class TooLargeError(Exception):
+    """A file has more bytes, or says so, than any photo or list should."""
 
 
 class Place(NamedTuple):
@@ -52,8 +72,16 @@ class Store(Protocol):
     def files(self) -> dict[str, int]:
         """Name -> bytes of all files, sorted by name."""
 
+    def refused(self) -> list[Rejection]:
+        """Photos that are not among the files, because of what they are there, not of their pixels."""
+
     def read(self, name: str) -> bytes:
-        """A file's bytes."""
+        """A file's bytes.
+
+        Raises:
+            SourceError: it is damaged, or has more bytes than a photo or a list should.
+            KeyError, FileNotFoundError: there is none.
+        """
 
     def places(self, names: Sequence[str]) -> list[Place | None]:
         """Where in a zip files lie; None in a folder."""
@@ -75,11 +103,19 @@ class FolderStore:
         """Name -> bytes of all files, sorted by name.
 
         Raises:
-            SourceError: a name is not valid UTF-8, so that no manifest can hold it.
+            SourceError: a name is not valid UTF-8, so that no manifest can hold it; or a folder cannot be read.
         """
+        return self._look()[0]
+
+    def refused(self) -> list[Rejection]:
+        """Photos that are no files: broken links, pipes."""
+        return [Rejection(name, "not a file", "a broken link, or no regular file") for name in self._look()[1]]
+
+    def _look(self) -> tuple[dict[str, int], list[str]]:
         found: dict[str, int] = {}
+        others: list[str] = []
         seen: set[str] = set()
-        for folder, folders, names in os.walk(self.path, followlinks=True):
+        for folder, folders, names in os.walk(self.path, onerror=_cannot_read, followlinks=True):
             folders.sort()  # which of several links to one folder is followed must not depend on the disk
             real = os.path.realpath(folder)
             if real in seen:  # a link to a folder above would lead round in circles
@@ -89,7 +125,7 @@ class FolderStore:
             for name in names:
                 file = Path(folder, name)
                 relative = file.relative_to(self.path).as_posix()
-                if _hidden(relative) or not file.is_file():
+                if is_hidden(relative):
                     continue
                 try:
                     relative.encode()
@@ -97,12 +133,15 @@ class FolderStore:
                     raise SourceError(
                         f"{self.path}: the name {relative!r} is not valid UTF-8: rename the file"
                     ) from None
-                found[relative] = file.stat().st_size
-        return dict(sorted(found.items()))
+                if file.is_file():
+                    found[relative] = file.stat().st_size
+                elif is_photo(relative):
+                    others.append(relative)
+        return dict(sorted(found.items())), sorted(others)
 
     def read(self, name: str) -> bytes:
         """A file's bytes."""
-        return (self.path / name).read_bytes()
+        return read_list(self.path / name)
 
     def places(self, names: Sequence[str]) -> list[Place | None]:
         """Files of a folder are read by their names."""
@@ -129,34 +168,70 @@ class ZipStore:
         self.path = path
         try:
             self._zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError, ValueError) as error:
+        except FileNotFoundError:
+            raise
+        except PermissionError as error:
+            raise SourceError(f"{path} cannot be read: {error.strerror}") from error
+        except UNREADABLE as error:
             raise SourceError(_what_is_wrong(path, str(error))) from error
+        self._members: dict[str, zipfile.ZipInfo] = {}
+        self._refused: list[Rejection] = []
+        twice: set[str] = set()
         for info in self._zip.infolist():
-            if info.flag_bits & 1:
-                raise SourceError(
-                    f"{path} is encrypted ({info.filename}): unpack it with its password, zip it again without"
-                )
-            if info.compress_type not in _READABLE:
-                raise SourceError(
-                    f"{path}: {info.filename} is packed by a method that Python cannot read ({info.compress_type}): "
-                    "unpack it, then name the folder in fetch_faces.images or zip it again"
-                )
+            name = info.filename
+            if info.flag_bits & 1 or info.compress_type not in _READABLE:
+                raise SourceError(self._packed_badly(info))
+            if not is_plain(info):
+                problem = problem_of(info)
+                if problem is not None:
+                    self._refuse(info.orig_filename, *problem)
+                if problem is not None or name.endswith("/") or is_hidden(name):
+                    continue
+            if name in self._members:
+                twice.add(name)
+            else:
+                self._members[name] = info
+        for name in sorted(twice):  # programs differ in which of them they take
+            del self._members[name]
+            self._refuse(name, "name twice", "several files of this name in the zip")
+
+    def _packed_badly(self, info: zipfile.ZipInfo) -> str:
+        if info.flag_bits & 1:
+            return f"{self.path} is encrypted ({info.filename}): unpack it with its password, zip it again without"
+        return (
+            f"{self.path}: {info.filename} is packed by a method that Python cannot read ({info.compress_type}): "
+            "unpack it, then name the folder in fetch_faces.images or zip it again"
+        )
+
+    def _refuse(self, name: str, reason: str, detail: str) -> None:
+        shown = name if name.isprintable() else ascii(name)[1:-1]
+        if is_photo(shown):
+            self._refused.append(Rejection(shown, reason, detail))
 
     def files(self) -> dict[str, int]:
         """Name -> bytes of all members, sorted by name."""
-        members = {i.filename: i.file_size for i in self._zip.infolist() if not i.is_dir() and not _hidden(i.filename)}
-        return dict(sorted(members.items()))
+        return {name: self._members[name].file_size for name in sorted(self._members)}
+
+    def refused(self) -> list[Rejection]:
+        """Members whose name leads out of the zip's folder, links, and those of one name."""
+        return self._refused
 
     def read(self, name: str) -> bytes:
         """A member's bytes."""
-        return self._zip.read(name)
+        info = self._members[name]
+        if info.file_size > MOST_BYTES:
+            raise SourceError(f"{self.path}: {name} {_too_large(info.file_size)}")
+        try:
+            return self._zip.read(info)
+        except UNREADABLE as error:
+            raise SourceError(f"{self.path}: {name} cannot be read ({error}): zip it again, or get it again") from error
 
     def places(self, names: Sequence[str]) -> list[Place | None]:
         """Where in the zip members lie."""
         starts = sorted({*(info.header_offset for info in self._zip.infolist()), self._zip.start_dir})
         found: list[Place | None] = []
         for name in names:
-            info = self._zip.getinfo(name)
+            info = self._members[name]
             end = starts[min(bisect_right(starts, info.header_offset), len(starts) - 1)]
             found.append(
                 Place(info.header_offset, end, info.compress_size, info.file_size, info.CRC, info.compress_type)
@@ -191,20 +266,35 @@ class Reader:
         self.path = path
         self._zip: BinaryIO | None = None if path.is_dir() else path.open("rb", buffering=0)
         self._archive: zipfile.ZipFile | None = None
+        self._members: dict[tuple[int, str], zipfile.ZipInfo] = {}
 
     def read(self, name: str, place: Place | None) -> bytes:
         """A file's bytes.
 
         Raises:
-            BadZipFile, OSError, EOFError, zlib.error, NotImplementedError: it cannot be read, as `zipfile` says it.
+            TooLargeError: it has more than a photo should, or says so.
+            UNREADABLE: it cannot be read, as `zipfile` says it.
         """
         if self._zip is None or place is None:
+            size = (self.path / name).stat().st_size
+            if size > MOST_BYTES:
+                raise TooLargeError(_too_large(size))
             return (self.path / name).read_bytes()
+        if max(place.size, place.packed) > MOST_BYTES:
+            raise TooLargeError(_too_large(max(place.size, place.packed)))
         content = _read_member(self._zip, name, place)
         if content is None:  # packed in a rare way, or damaged
-            self._archive = self._archive or zipfile.ZipFile(self.path)
-            return self._archive.read(name)
+            return self._read_slowly(name, place)
         return content
+
+    def _read_slowly(self, name: str, place: Place) -> bytes:
+        if self._archive is None:
+            self._archive = zipfile.ZipFile(self.path)
+            self._members = {(info.header_offset, info.filename): info for info in self._archive.infolist()}
+        try:
+            return self._archive.read(self._members[place.offset, name])
+        except MemoryError:  # LZMA: a damaged header may ask for 4 GB, however little is packed
+            raise zipfile.BadZipFile("unpacking it would take more memory than there is") from None
 
     def close(self) -> None:
         """Close the zip."""
@@ -248,9 +338,22 @@ def _read_member(file: BinaryIO, name: str, place: Place) -> bytes | None:
     return content if len(content) == place.size and zlib.crc32(content) == place.crc else None
 
 
-def is_photo(name: str) -> bool:
-    """Whether a name bears the suffix of a photo."""
-    return posixpath.splitext(name)[1].lower() in IMAGE_SUFFIXES  # a path object for each of 200,000 takes seconds
+def read_list(path: Path) -> bytes:
+    """The bytes of a file of any kind.
+
+    Raises:
+        SourceError: it has more than a photo or a list should.
+        FileNotFoundError: there is none.
+    """
+    size = path.stat().st_size
+    if size > MOST_BYTES:
+        raise SourceError(f"{path} {_too_large(size)}")
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def is_web_page(start: bytes) -> bool:
@@ -272,10 +375,12 @@ def decode_text(path: Path, content: bytes) -> str:
         raise SourceError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8, or get it again") from None
 
 
-def _hidden(name: str) -> bool:
-    if "." not in name[:1] and "/." not in name and "__MACOSX" not in name:
-        return False  # nearly all of 200,000
-    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
+def _too_large(size: int) -> str:
+    return f"has {say_bytes(size)}, and {say_bytes(MOST_BYTES)} are the most that are read of a photo or a list"
+
+
+def _cannot_read(error: OSError) -> None:
+    raise SourceError(f"{error.filename} cannot be read ({error.strerror}): its photos would be missed") from error
 
 
 def _what_is_wrong(path: Path, error: str) -> str:

@@ -26,7 +26,7 @@ from PIL import Image
 
 from gwainet.duplicates import guides_apart
 from gwainet.errors import DataError
-from gwainet.files import file_digest, staged_directory, write_json
+from gwainet.files import file_digest, say_bytes, staged_directory, write_json
 from gwainet.images import grid
 from gwainet.params import SCALE, Params, PrepareFaces
 from gwainet.progress import progress, say
@@ -40,6 +40,7 @@ from gwainet.sources.photo import check_disjoint
 _PEOPLE_PER_SPLIT = 2  # another person's guide (GWAnet-R, D9) must come from the same split
 _SHEET_FACES = 12
 _CHUNK = 1 << 16  # rows that are Python's objects at a time
+_BYTES_BESIDE = 256  # a face's share of the manifest and the lists, at most: file name, digest, a few numbers
 
 _T = TypeVar("_T")
 _Key = tuple[str | None, str]  # split where the source brings it, identity
@@ -83,9 +84,10 @@ def run(params: Params, *, source: Path, raw: Path, out: Path, recorder: Recorde
     files = reopened(info, source, raw)
     listing = files.listing()
     groups, dropped = plan(listing, settings)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    check_space(out.parent, sum(len(group.entries) for group in groups), settings)
-    with staged_directory(out) as partial:
+    images = sum(len(group.entries) for group in groups)
+    needed = bytes_needed(images, settings)
+    with staged_directory(out, needed) as partial:  # which has removed what a killed run left, before space is checked
+        check_space(partial, images, needed)
         made = write_rows(partial, groups, files.images, settings, params.runtime.workers)
         unused = Unused(listed(listing), list(listing.rejected), dropped)
         manifest, facts = finish(partial, made, unused, info["source"], file_digest(raw / "source.json"), settings)
@@ -135,7 +137,7 @@ class Unused:
 def finish(
     directory: Path, made: "Made", unused: Unused, source: str, source_digest: str, settings: PrepareFaces
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Write what is left to write when both arrays are there: manifest, `faces.json`, `rejected.csv`.
+    """Write what is left to write when both arrays are there: manifest, `faces.json`, `rejected.csv`, `converted.csv`.
 
     Raises:
         DataError: too few usable photos or people for three splits.
@@ -160,15 +162,15 @@ def finish(
         "listed": unused.listed,
         "rejected": _per_reason(rejected),
         "dropped": _per_reason(dropped),
-        "converted": dict(sorted(made.converted.items())),
+        "converted": dict(sorted(Counter(what for _, what in made.converted).items())),
         "guides": "fixed" if source == "pairs" else "sampled",
         "digest": faces_digest(manifest, made.pixels),
         "source_digest": source_digest,
     }
     write_json(directory / "faces.json", facts)
     lines = sorted((r.file, r.reason, r.detail) for r in (*rejected, *dropped))
-    table = pd.DataFrame(lines, columns=["source_file", "reason", "detail"])
-    table.to_csv(directory / "rejected.csv", index=False, lineterminator="\n")
+    _write_list(directory / "rejected.csv", lines, ("source_file", "reason", "detail"))
+    _write_list(directory / "converted.csv", sorted(made.converted), ("source_file", "converted"))
     return manifest, facts
 
 
@@ -176,6 +178,10 @@ def tell(profile: str, manifest: pd.DataFrame, facts: Mapping[str, Any], out: Pa
     """Record what was written."""
     recorder.picture("faces", _contact_sheet(out, manifest))
     _report(profile, facts, out, recorder)
+
+
+def _write_list(path: Path, lines: Sequence[tuple[str, ...]], columns: Sequence[str]) -> None:
+    pd.DataFrame(lines, columns=list(columns)).to_csv(path, index=False, lineterminator="\n")
 
 
 def faces_digest(manifest: pd.DataFrame, pixels: Iterable[str]) -> str:
@@ -324,18 +330,23 @@ def _check_people(people: Mapping[str, int], settings: PrepareFaces, unusable: S
     raise DataError("\n".join(lines))
 
 
-def check_space(directory: Path, images: int, settings: PrepareFaces) -> None:
+def bytes_needed(images: int, settings: PrepareFaces) -> int:
+    """Bytes of so many faces on the disk: pictures, and for each a row of the manifest and a line of a list."""
+    pictures = images * (picture_bytes(settings.crop.height, settings.crop.width) * (SCALE**2 + 1)) // SCALE**2
+    return pictures + images * _BYTES_BESIDE
+
+
+def check_space(directory: Path, images: int, needed: int) -> None:
     """Stop where a disk has no room for so many faces.
 
     Raises:
         DataError: says how much is needed.
     """
-    needed = images * (picture_bytes(settings.crop.height, settings.crop.width) * (SCALE**2 + 1)) // SCALE**2
     free = shutil.disk_usage(directory).free
     if needed > free:
         raise DataError(
-            f"{directory} has {free / 1e9:.1f} GB free; {images:,} faces need {needed / 1e9:,.1f} GB: make room, or "
-            "set prepare_faces.max_identities"
+            f"{directory.parent} has {say_bytes(free)} free; {images:,} faces need {say_bytes(needed)}: make room, or "
+            "set prepare_faces.max_identities. Nothing was written"
         )
 
 
@@ -373,7 +384,7 @@ class Made:
         self.guides, self.is_target = array("q"), array("b")
         self.rejected: list[Rejection] = []
         self.dropped: list[Rejection] = []
-        self.converted: Counter[str] = Counter()
+        self.converted: list[tuple[str, str]] = []
         self.sums = np.zeros((2, 3), np.int64)
         self._photos, self._pixels = bytearray(), bytearray()  # digests, one after the other
 
@@ -401,7 +412,7 @@ class Made:
             self.heights.append(photo.height)
             self.widths.append(photo.width)
             if photo.converted_from is not None:
-                self.converted[photo.converted_from] += 1
+                self.converted.append((row.entry.file, photo.converted_from))
             if group.split == "train":
                 self.sums += np.array(row.face.sums)
         self.runs.append((group.split, group.identity))
@@ -632,8 +643,7 @@ def _report(profile: str, facts: Mapping[str, Any], out: Path, recorder: Recorde
         f"{split} {facts['images'][split]:,} of {facts['identities'][split]:,} people" for split in SPLITS
     )
     say(f"prepare_faces: {counts}")
-    for group in ("rejected", "dropped", "converted"):
+    for group, file in (("rejected", "rejected.csv"), ("dropped", "rejected.csv"), ("converted", "converted.csv")):
         if facts[group]:
-            say(f"{group}: " + ", ".join(f"{reason} {count:,}" for reason, count in facts[group].items()))
-    if facts["rejected"] or facts["dropped"]:
-        say(f"each is listed in {out / 'rejected.csv'}")
+            counts = ", ".join(f"{reason} {count:,}" for reason, count in facts[group].items())
+            say(f"{group}: {counts}; each is listed in {out / file}")

@@ -27,6 +27,7 @@ from gwainet.stages.prepare_faces import (
     Group,
     Made,
     Unused,
+    bytes_needed,
     check_space,
     finish,
     listed,
@@ -64,9 +65,9 @@ def write_part(params: Params, part: int, parts: int, *, source: Path, raw: Path
     groups, dropped = plan(listing, settings)
     own = share(groups, part, parts)
     photos = sum(len(group.entries) for group in own)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    check_space(out.parent, photos, settings)
-    with staged_directory(out) as partial:
+    needed = bytes_needed(photos, settings)
+    with staged_directory(out, needed) as partial:
+        check_space(partial, photos, needed)
         made = write_rows(partial, own, files.images, settings, params.runtime.workers)
         made.rows().to_parquet(partial / "rows.parquet", index=False)
         facts = {
@@ -78,7 +79,7 @@ def write_part(params: Params, part: int, parts: int, *, source: Path, raw: Path
             "runs": made.runs,
             "sizes": made.sizes,
             "sums": made.sums.tolist(),
-            "converted": dict(made.converted),
+            "converted": made.converted,
             "rejected": _lines(made.rejected),
             "dropped": _lines(made.dropped),
         }
@@ -119,10 +120,10 @@ def merge(params: Params, *, raw: Path, parts: Sequence[Path], out: Path, record
     settings = params.prepare_faces
     info, source_digest = read_source(raw), file_digest(raw / "source.json")
     facts = _in_order({folder: _read(folder) for folder in parts}, source_digest)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    check_space(out.parent, sum(sum(part["sizes"]) for part in facts.values()), settings)
-    made, box = Made(), settings.crop
-    with staged_directory(out) as partial:
+    rows = sum(sum(part["sizes"]) for part in facts.values())
+    made, box, needed = Made(), settings.crop, bytes_needed(rows, settings)
+    with staged_directory(out, needed) as partial:
+        check_space(partial, rows, needed)
         with (
             closing(PackedPictures(partial / "hr.npy", box.height, box.width, create=True)) as hr,
             closing(PackedPictures(partial / "lr.npy", box.height // SCALE, box.width // SCALE, create=True)) as lr,
@@ -137,7 +138,7 @@ def merge(params: Params, *, raw: Path, parts: Sequence[Path], out: Path, record
                     raise DataError(f"{folder}: {_FACTS} and rows.parquet differ in length: prepare this part again")
                 made.append([(split, identity) for split, identity in part["runs"]], part["sizes"], table)
                 made.sums += np.array(part["sums"], np.int64)
-                made.converted.update(part["converted"])
+                made.converted += [(file, what) for file, what in part["converted"]]
                 made.rejected += _rejections(part["rejected"])
                 made.dropped += _rejections(part["dropped"])
                 ticker.advance()

@@ -23,6 +23,7 @@ from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from gwainet.errors import TrackingError
+from gwainet.files import say_bytes
 from gwainet.params import Params
 from gwainet.progress import say
 from gwainet.tracking.earlier import earlier_text
@@ -522,7 +523,11 @@ def _check_place(uri: str, location: str) -> None:
 
 
 def _cannot_use(uri: str, root: Path, error: Exception) -> str:
-    if _database(uri) is not None:
+    database = _database(uri)
+    if database is not None:
+        if "disk is full" in str(error):  # SQLite's words
+            free = say_bytes(shutil.disk_usage(database.resolve().parent).free)
+            return f"the disk is full: {database} cannot be written ({free} free there): make room, then run it again"
         return (
             f"cannot use the MLflow database {shown(uri)}: {brief(error)}. If another version of MLflow wrote it, run "
             f"`mlflow db upgrade {shown(uri)}`; else move it away"

@@ -242,6 +242,8 @@ def test_every_photo_is_a_row_or_listed_with_its_reason(tmp_path: Path) -> None:
     assert facts["converted"] == {"CMYK": 1}
     assert sum(facts["images"].values()) + 6 == facts["found"] == 31
     assert "set/person02/f.jpg" in set(manifest(faces)["source_file"])
+    converted = pd.read_csv(faces / "converted.csv")
+    assert converted.to_numpy().tolist() == [["set/person02/f.jpg", "CMYK"]]
 
 
 def test_a_person_left_with_one_usable_photo_is_cut_out_of_the_arrays(tmp_path: Path) -> None:
@@ -537,8 +539,25 @@ def test_photos_that_changed_since_they_were_fetched_stop_the_stage(tmp_path: Pa
 
 
 def test_too_little_space_is_said_before_anything_is_decoded(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"GB free; 1,000,000,000,000 faces need 2,340,000\.0 GB"):
-        prepare_faces.check_space(tmp_path, 10**12, params("folder").prepare_faces)
+    with pytest.raises(DataError, match=r"[GM]B free; 1,000,000,000,000 faces need 2,340,000\.0 GB"):
+        prepare_faces.check_space(tmp_path, 10**12, 2_340_000 * 10**9)
+
+
+def test_what_a_killed_run_left_does_not_count_as_space_that_is_lacking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_zip(tmp_path / "source" / "set.zip", people(6))
+    leftover = tmp_path / "data" / ".faces.partial"
+    leftover.mkdir(parents=True)
+    (leftover / "hr.npy").write_bytes(bytes(10))
+    usual = shutil.disk_usage
+
+    def usage(path: Path) -> Any:  # a disk that the leftover has filled
+        total, used, free = usual(path)
+        return shutil._ntuple_diskusage(total, used, 0 if (leftover / "hr.npy").exists() else free)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    assert info(prepare(tmp_path, params("folder", "set.zip")))["images"] == {"train": 6, "validation": 6, "test": 6}
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"inside_raw":'])

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import multiprocessing
 import os
@@ -20,6 +21,7 @@ from gwainet.params import check_params
 from gwainet.tracking import Task, outbox, stage_run, where
 from gwainet.tracking.execution import tracking_uri
 from gwainet.tracking.registry import register
+from tests.faults.full_disk import small_disk
 from tests.servers.tracking import Server, sqlite_server
 from tests.tracking.models import candidate
 from tests.tracking.stages import PARAMS, all_runs, children, parents, stage, store_away, wait_for
@@ -329,6 +331,21 @@ def test_a_database_that_is_none_is_said_at_the_start(root: Path):
     (root / "mlflow.db").write_text("not a database, but long enough to be read as the header of one" * 100)
     with pytest.raises(TrackingError, match=r"mlflow\.db.*move it away"), stage(root):
         pytest.fail("the stage must not start")
+
+
+def test_a_full_disk_is_said_not_taken_for_a_damaged_database(tmp_path: Path):
+    disk = tmp_path / "disk"
+    try:
+        with small_disk(disk, 2**22):
+            with stage(disk):
+                pass
+            with contextlib.suppress(OSError), (disk / "ballast").open("wb", buffering=0) as ballast:
+                while True:
+                    ballast.write(bytes(4096))
+            with pytest.raises(TrackingError, match=r"the disk is full: .*mlflow\.db .*make room"), stage(disk):
+                pytest.fail("the stage must not start")
+    except (PermissionError, FileNotFoundError) as error:
+        pytest.skip(f"no small file system can be mounted here: {error}")
 
 
 def test_a_store_that_comes_back_gets_all_it_missed(
