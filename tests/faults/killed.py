@@ -91,6 +91,7 @@ def kill_preparations(root: Path, kills: int, seed: int, workers: int = 2) -> tu
         _, alive = psutil.wait_procs(children, timeout=10)
         killed.orphans += len(alive)
         for orphan in alive:
+            killed.wrong.append(f"kill {killed.kills}: {orphan} went on")
             orphan.kill()
         found = state(data, digests)
         killed.found[found] += 1
