@@ -1,7 +1,6 @@
 """Members of a zip, read where they lie: `zipfile`'s bytes, and `zipfile`'s words where they are damaged."""
 
 import zipfile
-import zlib
 from contextlib import closing
 from pathlib import Path
 
@@ -28,7 +27,7 @@ def read_all(path: Path, whole: Path | None = None) -> list[bytes | tuple[str, s
         for name, place in zip(names, places, strict=True):
             try:
                 found.append(reader.read(name, place))
-            except (zipfile.BadZipFile, OSError, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
+            except store.UNREADABLE as error:
                 found.append((type(error).__name__, str(error)))
     return found
 
