@@ -190,9 +190,15 @@ def edges_of(values: npt.ArrayLike) -> list[float]:
     first, last, step = next(
         (first, last, step)
         for step in steps
-        if (last := math.floor(high / step) + 1) - (first := math.floor(low / step)) <= MOST_BINS
+        if (last := math.floor(high / step) + 1) - (first := _floor(low, step)) <= MOST_BINS
     )
     return [round(place * step, 6) for place in range(first, last + 1)]
+
+
+def _floor(value: float, step: float) -> int:
+    """The last whole number of steps that is not above the value, however small that is: a division may give -0."""
+    places = math.floor(value / step)
+    return places - 1 if places * step > value else places
 
 
 def benchmark_page(

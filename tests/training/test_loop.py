@@ -172,14 +172,15 @@ class Signalled(Quadratic):
 
 @pytest.fixture
 def terminable():
-    """SIGTERM raises, as the command line and tracked runs let it."""
+    """SIGTERM raises, as the command line and tracked runs let it; SIGINT too, even for tests that run behind `&`."""
 
     def handle(number, frame):
         raise SystemExit(143)
 
-    before = signal.signal(signal.SIGTERM, handle)
+    before = signal.signal(signal.SIGTERM, handle), signal.signal(signal.SIGINT, signal.default_int_handler)
     yield handle
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(("number", "error"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
