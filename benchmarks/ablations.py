@@ -6,8 +6,8 @@ interrupted continues, and one that has ended is not repeated: run the command a
 """
 
 import argparse
+import hashlib
 import json
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,37 +28,28 @@ from gwainet.recorder import NullRecorder
 from gwainet.stages import STAGES
 from gwainet.training.validation import VALIDATION_BATCH
 
+PARAMS = Path("params.yaml")
 BASE = "the profile"
-Values = Mapping[str, object]
-PSNR: dict[str, Values] = {
-    BASE: {},
-    "again, another seed": {"train_psnr.seed": 1, "pretrain_wnet.seed": 1},
-    "no zero_flow": {"networks.zero_flow": False},
-    "no zero_fusion": {"networks.zero_fusion": False},
-    "encoder_gain: glorot": {"networks.encoder_gain": "glorot"},
-    "wnet_learning_rate_factor: 1": {"train_psnr.wnet_learning_rate_factor": 1.0},
-    "ema_decay: 0.99": {"train_psnr.ema_decay": 0.99},
-    "image_skip": {"networks.image_skip": True},
-    "sampler: border": {"networks.sampler": "border"},
-    "guide_dropout, other_guides: 0.2": {"train_psnr.guide_dropout": 0.2, "train_psnr.other_guides": 0.2},
-    "horizontal_flip": {"train_psnr.horizontal_flip": True},
-    "warm_up_steps: 100, decay: cosine": {"train_psnr.warm_up_steps": 100, "train_psnr.decay": "cosine"},
+PSNR: dict[str, list[str]] = {  # row -> params, as `--set` takes them
+    BASE: [],
+    "again, another seed": ["train_psnr.seed=1", "pretrain_wnet.seed=1"],
+    "no zero_flow": ["networks.zero_flow=false"],
+    "no zero_fusion": ["networks.zero_fusion=false"],
+    "encoder_gain: glorot": ["networks.encoder_gain=glorot"],
+    "wnet_learning_rate_factor: 1": ["train_psnr.wnet_learning_rate_factor=1.0"],
+    "ema_decay: 0.99": ["train_psnr.ema_decay=0.99"],
+    "image_skip": ["networks.image_skip=true"],
+    "sampler: border": ["networks.sampler=border"],
+    "guide_dropout, other_guides: 0.2": ["train_psnr.guide_dropout=0.2", "train_psnr.other_guides=0.2"],
+    "horizontal_flip": ["train_psnr.horizontal_flip=true"],
+    "warm_up_steps: 100, decay: cosine": ["train_psnr.warm_up_steps=100", "train_psnr.decay=cosine"],
 }
-ADVERSARIAL: dict[str, Values] = {
-    BASE: {},
-    "r1, one critic update": {"train_adversarial.objective": "r1", "train_adversarial.critic_updates": 1},
-    "ema_decay: 0.99": {"train_adversarial.ema_decay": 0.99},
+ADVERSARIAL: dict[str, list[str]] = {
+    BASE: [],
+    "r1, one critic update": ["train_adversarial.objective=r1", "train_adversarial.critic_updates=1"],
+    "ema_decay: 0.99": ["train_adversarial.ema_decay=0.99"],
 }
 GUIDES = ("own", "other", "none")
-
-
-def changed(params: Params, values: Values) -> Params:
-    """Params with some of them changed, by their dotted names."""
-    made = params.model_dump(mode="json")
-    for name, value in values.items():
-        section, key = name.split(".")
-        made[section][key] = value
-    return Params.model_validate(made)
 
 
 def answers(generator: Generator, faces: Faces, rows: Rows) -> dict[str, list[float]]:
@@ -85,8 +76,8 @@ class Trainings:
         self.identity = self.faces.identity[self.rows]
 
     def _stage(self, stage: str, variant: str | None, params: Params, inputs: Mapping[str, Path]) -> Path:
-        sections = STAGES[stage].sections
-        made = self.out / f"{stage}-{params.digest(sections)}"
+        facts = [self.faces.digest, params.digest(STAGES[stage].sections), *(path.name for path in inputs.values())]
+        made = self.out / f"{stage}-{hashlib.sha256(' '.join(facts).encode()).hexdigest()[:12]}"
         if not made.exists():
             arguments: dict[str, Any] = {"faces": self.faces_path, "passed": self.passed, **inputs, "out": made}
             if variant:
@@ -129,20 +120,19 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], help="rows, by their names")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    base = load_params(Path("params.yaml"), options.profile)
     # to the end: where a training stops must not depend on what is compared
-    base = changed(base, {"train_psnr.epochs": options.epochs, "train_psnr.patience": 10**6})
+    length = [f"train_psnr.epochs={options.epochs}", f"train_psnr.patience={10**6}"]
     trainings, console = Trainings(options), Console(width=150)
-    started = trainings.psnr_phase(base)
+    started = trainings.psnr_phase(load_params(PARAMS, options.profile, length))
     for title, rows in (("PSNR phase", PSNR), ("GWAnet's adversarial phase", ADVERSARIAL)):
         table = Table(title=title)
-        for column in ("change", "PSNR, dB", "less the profile's", "right less wrong guide", "no guide", "minutes"):
+        for column in ("change", "PSNR, dB", "less the profile's", "right less wrong guide", "no guide"):
             table.add_column(column)
         reference: dict[str, list[float]] = {}
         for name, values in rows.items():
             if options.only and name not in {*options.only, BASE}:
                 continue
-            params, clock = changed(base, values), time.monotonic()
+            params = load_params(PARAMS, options.profile, [*length, *values])
             folder = trainings.psnr_phase(params) if rows is PSNR else trainings.adversarial_phase(params, started)
             found = trainings.measured(folder)
             reference = reference or found
@@ -152,7 +142,6 @@ def main() -> None:
                 "" if found is reference else trainings.difference(found["own"], reference["own"]),
                 trainings.difference(found["own"], found["other"]),
                 f"{np.mean(found['none']):.3f}" if "none" in found else "",
-                f"{(time.monotonic() - clock) / 60:.1f}",
             )
         console.print(table)
     images, people = len(trainings.rows), len(np.unique(trainings.identity))

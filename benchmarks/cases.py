@@ -19,7 +19,7 @@ from gwainet.dataset import Faces
 from gwainet.exported import OPSET
 from gwainet.nets.folded import fold, freeze
 from gwainet.nets.gnet import SRnet
-from gwainet.nets.model import build_cnet, build_generator
+from gwainet.nets.model import Generator, build_cnet, build_generator
 from gwainet.nets.transposed import critic_gradient
 from gwainet.params import Networks, Params, Runtime, TrainAdversarial, TrainPsnr
 from gwainet.plan.rehearsal import rehearse, write_noise
@@ -112,18 +112,24 @@ def banet_step(batch: int, network: Callable[[], nn.Module], threads: int) -> Wo
     return step
 
 
-def answers(batch: int, allocator: bool, composed: bool, threads: int) -> Work:
-    """Wnet, the sampler and Gnet on a batch, from tensors to tensors."""
-    _set_up(threads, allocator)
-    generator = build_generator(Networks(), Means((0.5,) * 3, (0.5,) * 3), guided=True, seed=0)
-    fold(generator, frozen=3 if composed else 0)
+def _generator_and_inputs(batch: int) -> tuple[Generator, tuple[Tensor, Tensor, Tensor]]:
+    """The paper's generator, and `i_lr`, `i_lru` and `i_gi` of noise."""
+    generator = build_generator(Networks(), Means((0.5,) * 3, (0.5,) * 3), guided=True, seed=0).eval()
     draws = torch.Generator().manual_seed(0)
     i_lr = torch.rand(batch, 3, HEIGHT // 8, WIDTH // 8, generator=draws) - 0.5
     i_lru, i_gi = torch.rand(2, batch, 3, HEIGHT, WIDTH, generator=draws) - 0.5
+    return generator, (i_lr, i_lru, i_gi)
+
+
+def answers(batch: int, allocator: bool, composed: bool, threads: int) -> Work:
+    """Wnet, the sampler and Gnet on a batch, from tensors to tensors."""
+    _set_up(threads, allocator)
+    generator, inputs = _generator_and_inputs(batch)
+    fold(generator, frozen=3 if composed else 0)
 
     @torch.inference_mode()
     def run() -> float:
-        return float(generator(i_lr, i_lru, i_gi).i_sr.square().mean())
+        return float(generator(*inputs).i_sr.square().mean())
 
     return run
 
@@ -133,25 +139,23 @@ def onnx_answers(batch: int, threads: int) -> Work:
     import onnxruntime
 
     _set_up(threads, allocator=True)
-    generator = freeze(build_generator(Networks(), Means((0.5,) * 3, (0.5,) * 3), guided=True, seed=0).eval())
-    draws = torch.Generator().manual_seed(0)
-    i_lr = torch.rand(batch, 3, HEIGHT // 8, WIDTH // 8, generator=draws) - 0.5
-    i_lru, i_gi = torch.rand(2, batch, 3, HEIGHT, WIDTH, generator=draws) - 0.5
+    generator, inputs = _generator_and_inputs(batch)
+    freeze(generator)
     names = ["i_lr", "i_lru", "i_gi"]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     with TemporaryDirectory() as folder, torch.no_grad():
-        generator(i_lr, i_lru, i_gi)  # composes
+        generator(*inputs)  # composes
         path = Path(folder) / "generator.onnx"
         program = torch.onnx.export(
-            generator, (i_lr, i_lru, i_gi), dynamo=True, verbose=False, opset_version=OPSET, input_names=names
+            generator, inputs, dynamo=True, verbose=False, opset_version=OPSET, input_names=names
         )
         assert program is not None
         program.save(path)
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    inputs = dict(zip(names, (i_lr.numpy(), i_lru.numpy(), i_gi.numpy()), strict=True))
+    arrays = dict(zip(names, (tensor.numpy() for tensor in inputs), strict=True))
     answer = session.get_outputs()[0].name
-    return lambda: float(np.square(session.run([answer], inputs)[0]).mean())
+    return lambda: float(np.square(session.run([answer], arrays)[0]).mean())
 
 
 def banet_answers(batch: int, network: Callable[[], nn.Module], threads: int) -> Work:

@@ -15,18 +15,17 @@ from pathlib import Path
 import cv2
 import lmdb
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from benchmarks import preparation
 from benchmarks.timing import Value, Work
 from gwainet.dataset import Faces, Rows
 from gwainet.files import staged_directory
+from gwainet.images import Uint8
 from gwainet.recorder import NullRecorder
 from gwainet.stages import fetch_faces, prepare_faces
 
 FACES, PAIRS, BATCH = 4_000, 32_000, 16
-Uint8 = npt.NDArray[np.uint8]
 
 
 def prepared() -> Path:

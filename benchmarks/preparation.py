@@ -21,6 +21,7 @@ from PIL import Image
 
 from benchmarks.timing import Value, Work
 from gwainet.files import staged_directory
+from gwainet.images import Uint8
 from gwainet.params import Params, check_params
 from gwainet.people.photo import draw_photo
 from gwainet.recorder import NullRecorder
@@ -30,8 +31,6 @@ from gwainet.workers import cores
 PHOTOS, FEW = 20_000, 5_000
 EVERY = 20  # the photos of the slow form, and those whose pixels all forms are compared on
 _VERSION, _PER_PERSON, _DRAWN, _QUALITY = 1, 20, 100, 86
-
-Uint8 = npt.NDArray[np.uint8]
 
 
 def archive(photos: int) -> Path:

@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gwainet.sources.packed import PackedPictures
+from gwainet.sources.photo import Rejection
 from gwainet.sources.store import FolderStore, ZipStore
 
 SIZES = (100_000, 1_000_000, 10_000_000)
@@ -87,6 +88,10 @@ class _Contents(FolderStore):
     def files(self) -> dict[str, int]:
         """Name -> bytes."""
         return self._names
+
+    def refused(self) -> list[Rejection]:
+        """None: there are no files to look at."""
+        return []
 
 
 def prepare(photos: int, folder: Path) -> dict[str, object]:

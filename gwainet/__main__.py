@@ -21,6 +21,7 @@ from gwainet.errors import GwainetError
 from gwainet.params import Device, Params, Runtime, Sampler, load_params
 from gwainet.progress import console, say
 from gwainet.stages import STAGES, Stage
+from gwainet.training import TRACE
 
 app = typer.Typer(
     help="Exemplar-guided face super-resolution: the stages of the pipeline, in order. `dvc repro` runs them all.",
@@ -122,7 +123,7 @@ def _trace(stage: Stage, path: Path | None) -> None:
         return
     if not stage.trains:
         raise typer.BadParameter(f"{stage.name} trains nothing that could be traced")
-    os.environ["GWAINET_TRACE"] = str(path.resolve())  # gwainet.training.TRACE, whose import is heavy
+    os.environ[TRACE] = str(path.resolve())
 
 
 def _add(stage: Stage) -> None:
@@ -450,9 +451,9 @@ def export(
     weights: Annotated[Path, typer.Argument(help="weights.safetensors of a generator.")],
     out: Annotated[Path, typer.Option(help="File to write, such as model.onnx.", callback=_in_a_folder)],
     height: Annotated[
-        int | None, typer.Option(help="Of the super-resolved pictures; default: of the training faces.")
+        int | None, typer.Option(help="Of the super-resolved pictures; default: of the training faces.", min=24)
     ] = None,
-    width: Annotated[int | None, typer.Option(help="Likewise.")] = None,
+    width: Annotated[int | None, typer.Option(help="Likewise.", min=24)] = None,
 ) -> None:
     """Export one generator; what was written is compared with the weights first."""
     with user_errors():

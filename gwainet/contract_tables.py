@@ -137,7 +137,7 @@ def _images(prepared: Prepared, pixels: Pixels) -> pd.DataFrame:
     names = np.full(len(manifest), "nothing", dtype=object)
     for position in np.flatnonzero(missing.any(axis=1)):
         names[position] = ", ".join(missing.columns[missing.iloc[position]])
-    group = manifest["split"].astype(object).fillna("") + "\0" + manifest["identity"].astype(object).fillna("")
+    group = _who(manifest)
     begins = group != group.shift()
     order = manifest["split"].map({split: place for place, split in enumerate(SPLITS)})
     numbers = pd.Series(pd.factorize(manifest["identity"])[0], manifest.index)
@@ -256,7 +256,12 @@ def _near_duplicates_across(images: pd.DataFrame, pixels: Pixels, settings: Chec
 
 def runs(images: pd.DataFrame) -> Numbers:
     """Number of the run of rows of one person in one split that a row lies in: guides come from it."""
-    who = images["split"].astype(object).fillna("") + "\0" + images["identity"].astype(object).fillna("")
+    who = _who(images)
     begins = (who != who.shift()).to_numpy(bool)
     numbers: Numbers = begins.cumsum().astype(np.int64)
     return numbers
+
+
+def _who(images: pd.DataFrame) -> pd.Series:
+    """One text for each person in each split; what is missing is empty."""
+    return images["split"].astype(object).fillna("") + "\0" + images["identity"].astype(object).fillna("")

@@ -67,17 +67,19 @@ class Shift(NamedTuple):
 
     Attributes:
         statistic: name.
-        before: median of the earlier data set.
-        now: median of this one.
+        median_before: of the earlier data set.
+        median_now: of this one.
         distance: Kolmogorov and Smirnov's, 0 to 1: the largest difference between the two cumulative distributions.
         moved: Wasserstein's distance, in the statistic's unit: how far a value has moved on average.
+        unit: of the statistic.
     """
 
     statistic: str
-    before: float
-    now: float
+    median_before: float
+    median_now: float
     distance: float
     moved: float
+    unit: str
 
 
 def measure(crop: Uint8) -> tuple[float, ...]:
@@ -125,6 +127,7 @@ def shifts(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[Shift]:
             float(np.median(after[name])),
             float(ks_2samp(before[name], after[name], method="asymp").statistic),
             float(wasserstein_distance(before[name], after[name])),
+            STATISTICS[name].unit,
         )
         for name in after
         if name in before

@@ -25,8 +25,9 @@ SIDE = 32  # pixels of the small face
 BLUR = 7.0  # pixels of the small face: slower changes are light, not the person (docs/data-contract.md)
 HASH_SIZE = 16  # of pHash: 16 x 16 frequencies, a bit each
 HASH_BITS = HASH_SIZE**2
-_WORDS = HASH_BITS // 64
+WORDS = HASH_BITS // 64
 _HASHED = 4 * HASH_SIZE  # pixels that pHash scales to
+_DIGITS = 5  # of a correlation: float32 gives exact copies 1 but for the seventh
 _BLOCK = 4096  # small faces worked on at a time
 _ROWS, _COLUMNS = 256, 4096  # hashes compared at a time: 8 MiB of distances
 
@@ -81,7 +82,7 @@ def correlations(faces: Uint8, first: Rows, second: Rows) -> Floats:
         rows, places = np.unique(np.stack([first[part], second[part]]), return_inverse=True)
         detail = _detail(faces[rows])
         one, other = places.reshape(2, -1)
-        found[part] = np.einsum("ij,ij->i", detail[one], detail[other])
+        found[part] = np.einsum("ij,ij->i", detail[one], detail[other]).round(_DIGITS)
     return found
 
 
@@ -100,7 +101,7 @@ def alike_within(faces: Uint8, groups: npt.NDArray[np.int64], least: float) -> A
         inside = begins[(begins >= begin) & (begins < end)]
         for start, stop in zip(inside, [*inside[1:], end], strict=True):
             part = detail[start - begin : stop - begin]
-            matrix = part @ part.T
+            matrix = (part @ part.T).round(_DIGITS)
             first, second = np.nonzero(np.triu(matrix >= least, 1))
             if len(first):
                 found.append(Alike(start + first, start + second, matrix[first, second]))
@@ -134,7 +135,7 @@ def near_hashes(hashes: Hashes, first: Rows, second: Rows, distance: int) -> Ite
         for column in range(0, len(second), _COLUMNS):
             theirs = hashes[second[column : column + _COLUMNS]]
             differing = np.zeros((len(mine), len(theirs)), np.uint16)
-            for word in range(_WORDS):
+            for word in range(WORDS):
                 differing += np.bitwise_count(mine[:, None, word] ^ theirs[None, :, word])
             rows, columns = np.nonzero(differing <= distance)
             if len(rows):

@@ -1,7 +1,7 @@
 """Pictures on the page of `check_faces`: faces that break a rule, faces that keep the contract, and the extremes."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -9,30 +9,21 @@ import pandas as pd
 
 from gwainet import quality, report
 from gwainet.distributions import STATISTICS
-from gwainet.images import Uint8
+from gwainet.measured import Numbers, Prepared
 
 SHOWN_FACES = 12  # that keep the contract
 SHOWN_OFFENDERS = 12  # under a rule
 SHOWN_EXTREMES = 6  # of a distribution
 BINS = 32  # bars of a distribution
 
-# rule, the column of another row that explains the break, what to call its picture
-BESIDE = (
-    ("no_near_duplicate_across_splits", "twin_row", "in another split"),
-    ("labels_plausible", "label_twin", "the person's most typical"),
-)
-
-Numbers = npt.NDArray[np.int64]
+# rule -> the column of another row that explains the break, and what to call its picture
+BESIDE = {
+    "no_near_duplicate_across_splits": ("twin_row", "in another split"),
+    "labels_plausible": ("label_twin", "the person's most typical"),
+}
 
 
-class Arrays(NamedTuple):
-    """The prepared arrays: (N, H, W, 3) and (N, H/8, W/8, 3)."""
-
-    hr: Uint8
-    lr: Uint8
-
-
-def accepted(arrays: Arrays, outcomes: Sequence[quality.Outcome], images: pd.DataFrame) -> list[report.Face]:
+def accepted(prepared: Prepared, outcomes: Sequence[quality.Outcome], images: pd.DataFrame) -> list[report.Face]:
     """A few faces with which nothing is wrong, spread over the splits."""
     guides = _guide_rows(images, "guide")
     wrong = {row for outcome in outcomes for row in _rows(outcome)}
@@ -47,9 +38,9 @@ def accepted(arrays: Arrays, outcomes: Sequence[quality.Outcome], images: pd.Dat
         report.Face(
             *_names(images, row),
             pictures=(
-                ("low resolution", np.asarray(arrays.lr[row])),
-                ("guide", np.asarray(arrays.hr[guides[row]])),
-                ("crop", np.asarray(arrays.hr[row])),
+                ("low resolution", np.asarray(prepared.lr[row])),
+                ("guide", np.asarray(prepared.hr[guides[row]])),
+                ("crop", np.asarray(prepared.hr[row])),
             ),
         )
         for row in chosen
@@ -57,21 +48,23 @@ def accepted(arrays: Arrays, outcomes: Sequence[quality.Outcome], images: pd.Dat
 
 
 def offenders(
-    arrays: Arrays, outcomes: Sequence[quality.Outcome], images: pd.DataFrame
+    prepared: Prepared, outcomes: Sequence[quality.Outcome], images: pd.DataFrame
 ) -> dict[str, list[report.Face]]:
     """The first pictures that break a rule, by the rule's name; with the guide where the rule is about it."""
     found: dict[str, list[report.Face]] = {}
     for outcome in outcomes:
         guides = _guide_rows(images, "other_guide" if outcome.rule.name.startswith("other_guide") else "guide")
         for row in _rows(outcome)[:SHOWN_OFFENDERS]:
-            pictures = [("crop", np.asarray(arrays.hr[row]))]
+            pictures = [("crop", np.asarray(prepared.hr[row]))]
             if outcome.rule.name == "lr_is_downscaled":
-                pictures.insert(0, ("low resolution", np.asarray(arrays.lr[row])))
+                pictures.insert(0, ("low resolution", np.asarray(prepared.lr[row])))
             if outcome.rule.group == "Guides" and guides[row] >= 0:
-                pictures.append(("guide", np.asarray(arrays.hr[guides[row]])))
-            for rule, column, title in BESIDE:
-                if outcome.rule.name == rule and images[column].notna()[row]:
-                    pictures.append((title, np.asarray(arrays.hr[int(images[column][row])])))
+                pictures.append(("guide", np.asarray(prepared.hr[guides[row]])))
+            if beside := BESIDE.get(outcome.rule.name):
+                column, title = beside
+                twin = images[column].to_numpy(float)[row]
+                if not np.isnan(twin):
+                    pictures.append((title, np.asarray(prepared.hr[int(twin)])))
             found.setdefault(outcome.rule.name, []).append(report.Face(*_names(images, row), tuple(pictures)))
     return found
 
@@ -94,7 +87,7 @@ def _names(images: pd.DataFrame, row: int) -> tuple[str, str]:
 
 
 def distributions(
-    arrays: Arrays, images: pd.DataFrame, statistics: npt.NDArray[np.float64]
+    prepared: Prepared, images: pd.DataFrame, statistics: npt.NDArray[np.float64]
 ) -> list[report.Distribution]:
     """Each statistic as a chart, with the photos at the end that people should look at.
 
@@ -108,13 +101,14 @@ def distributions(
             report.Face(
                 f"{values[row]:.3g} {statistic.unit}",
                 " \u00b7 ".join(_names(images, int(row))),
-                (("crop", np.asarray(arrays.hr[row])),),
+                (("crop", np.asarray(prepared.hr[row])),),
             )
             for row in order
         ]
         low, median, high = (float(value) for value in np.quantile(values, (0.05, 0.5, 0.95)))
         top = float(np.quantile(values, 0.99)) * 1.05 or 1.0  # a few far values would leave one bar for all others
         counts, edges = np.histogram(np.minimum(values, top), bins=BINS, range=(0, top))
+        edges[-1] = max(edges[-1], values.max())  # the last bar holds the far ones
         marks = [float(f"{edge:.3g}") for edge in edges]
         found.append(
             report.Distribution(

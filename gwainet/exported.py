@@ -9,7 +9,8 @@ The only module that imports onnxruntime (the extra `onnx`).
 
 import logging
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,10 @@ from gwainet.errors import CheckpointError, ExtraError
 from gwainet.files import file_digest, staged_file
 from gwainet.images import Uint8, upscale
 from gwainet.nets.folded import freeze
-from gwainet.nets.model import Generated, Generator, SuperResolved, check_pictures, load_generator, read_weights
+from gwainet.nets.model import Generated, Generator, SuperResolved, check_pictures, read_generator
 from gwainet.params import SCALE
 from gwainet.progress import say
-from gwainet.tensors import column
+from gwainet.tensors import as_pictures, column, from_pictures
 
 OPSET = 20  # the first with grid_sample as it is used here
 MOST_DIFFERENT = 1e-3  # share of values that rounding may move, by one grey level
@@ -44,19 +45,23 @@ class _Pictures(nn.Module):
 
     def forward(self, lr: Tensor, lru: Tensor, guide: Tensor | None = None) -> tuple[Tensor, ...]:
         lr_mean, hr_mean = self.get_buffer("lr_mean"), self.get_buffer("hr_mean")
-        i_gi = None if guide is None else _scaled(guide) - hr_mean
-        made: Generated = self.generator(_scaled(lr) - lr_mean, _scaled(lru) - lr_mean, i_gi)
+        i_gi = None if guide is None else from_pictures(guide) - hr_mean
+        made: Generated = self.generator(from_pictures(lr) - lr_mean, from_pictures(lru) - lr_mean, i_gi)
         if made.i_gw is None:
-            return (_pictures(made.i_sr),)
-        return _pictures(made.i_sr), _pictures((made.i_gw + hr_mean) * 2 - 1)
+            return (as_pictures(made.i_sr),)
+        return as_pictures(made.i_sr), as_pictures((made.i_gw + hr_mean) * 2 - 1)
 
 
-def _scaled(pictures: Tensor) -> Tensor:
-    return pictures.permute(0, 3, 1, 2).float() / 255
-
-
-def _pictures(image: Tensor) -> Tensor:
-    return ((image + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+@contextmanager
+def _silent(name: str) -> Iterator[None]:
+    """Let a logger say errors alone inside the block."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def export_onnx(weights: Path, out: Path, height: int | None = None, width: int | None = None) -> None:
@@ -73,11 +78,11 @@ def export_onnx(weights: Path, out: Path, height: int | None = None, width: int 
             does not answer as the weights do.
         ExtraError: the extra `onnx` is not installed.
     """
-    _, metadata = read_weights(weights, "generator")
+    generator, metadata = read_generator(weights)
     height, width = height or metadata.height, width or metadata.width
     if height % SCALE or width % SCALE or min(height, width) < 3 * SCALE:
         raise CheckpointError(f"{height} x {width} cannot be: sides are multiples of 8 pixels, 24 at least")
-    generator = freeze(load_generator(weights, torch.device("cpu"), folded=False))
+    freeze(generator)
     names = ["lr", "lru", *(["guide"] if generator.guided else [])]
     example = tuple(torch.from_numpy(picture) for picture in _noise(2, height, width, names))
     batch = torch.export.Dim("batch", min=1, max=4096)
@@ -86,9 +91,8 @@ def export_onnx(weights: Path, out: Path, height: int | None = None, width: int 
     except ImportError:
         raise ExtraError(f"export {_EXTRA}") from None
     pictures = _Pictures(generator).eval()
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # of torch's exporter, about its own code; likewise its log
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), _silent("torch.onnx"), torch.no_grad():
+        warnings.simplefilter("ignore")  # of torch's exporter, about its own code
         pictures(*example)  # composes the decoders, or their composition would be exported too
         program = torch.onnx.export(
             pictures,
@@ -139,13 +143,6 @@ def _compare(exported: "OnnxGenerator", generator: Generator, height: int, width
                 )
 
 
-@dataclass(frozen=True)
-class _Facts:
-    guided: bool
-    height: int
-    width: int
-
-
 class OnnxGenerator:
     """A generator in an ONNX file; `super_resolve` is as `gwainet.nets.model.Generator`'s.
 
@@ -173,14 +170,12 @@ class OnnxGenerator:
         try:
             self._session: Any = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
             facts = self._session.get_modelmeta().custom_metadata_map
-            self._facts = _Facts(
-                facts["gwainet.guided"] == "true", int(facts["gwainet.height"]), int(facts["gwainet.width"])
-            )
+            self.guided = facts["gwainet.guided"] == "true"
+            self._size = int(facts["gwainet.height"]), int(facts["gwainet.width"])
         except KeyError as error:
             raise CheckpointError(f"{path} has no {error}: it was not written by `python -m gwainet export`") from None
         except Exception as error:  # onnxruntime's own errors have no common base
             raise CheckpointError(f"{path} is no ONNX file that can be run ({error}): write it again") from error
-        self.guided = self._facts.guided
 
     def super_resolve(self, low: Uint8, guide: Uint8 | None = None) -> SuperResolved:
         """Pictures in, pictures out.
@@ -191,7 +186,7 @@ class OnnxGenerator:
             ValueError: shapes or dtypes do not fit, or a guided generator has no guide.
         """
         check_pictures(low, guide, self.guided)
-        height, width = self._facts.height, self._facts.width
+        height, width = self._size
         if low.shape[1:3] != (height // SCALE, width // SCALE):
             raise ValueError(
                 f"this file takes low-resolution pictures of {height // SCALE} x {width // SCALE} (height x width), "

@@ -34,7 +34,6 @@ def staged_directory(target: Path, needed: int | None = None) -> Iterator[Path]:
     previous = target.with_name(f".{target.name}.previous")
     _recover(target, previous)
     _remove(partial)
-    written = 0
     try:
         partial.mkdir(parents=True)
         yield partial

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.spatial.distance import cdist
 
 from gwainet.errors import ExtraError
 from gwainet.identity import descriptor, face_network
@@ -73,7 +74,7 @@ def distances(descriptors: Descriptors) -> tuple[npt.NDArray[np.float64], npt.ND
 
     Shapes: (P, D) -> (P,), (P,), P >= 2.
     """
-    apart = np.linalg.norm(descriptors[:, None] - descriptors[None], axis=2)
+    apart = cdist(descriptors, descriptors)
     others = apart[~np.eye(len(apart), dtype=bool)].reshape(len(apart), -1)
     first, second = np.argsort(apart.sum(axis=1), kind="stable")[:2]
     typical = np.where(np.arange(len(apart)) == first, second, first)  # a photo is not shown beside itself
@@ -98,7 +99,7 @@ def chosen_people(images: pd.DataFrame, most: int | None) -> list[npt.NDArray[np
 
 def what_was_done(settings: CheckFaces, images: pd.DataFrame | None) -> dict[str, Any]:
     """What `validation.json` says: whether labels were looked at, and on how many images and people."""
-    if images is None or "label_distance" not in images:
+    if images is None:
         return {"identity": settings.identity, "measured": False}
     measured = images[images["label_distance"].notna()]
     values = measured["label_distance"]

@@ -94,7 +94,7 @@ class Pixels:
             np.empty((count, 3), np.int64),
             np.empty((count, len(distributions.STATISTICS))),
             np.empty((count, duplicates.SIDE, duplicates.SIDE), np.uint8),
-            np.empty((count, duplicates.HASH_BITS // 64), np.uint64),
+            np.empty((count, duplicates.WORDS), np.uint64),
         )
 
 

@@ -1,7 +1,7 @@
 """The data contract on prepared faces, held by Great Expectations: the only module that imports it.
 
 A rule is one built-in expectation on one small table, with plain words for people and a stable name for programs.
-`gwainet.stages.check_faces` computes the tables from the manifest and the arrays:
+`gwainet.contract_tables` makes the tables of the manifest and the arrays, `check_faces` that of drift:
 
 ============  ==========================  =========================================================================
 table         a row is                    columns besides those that only name the row

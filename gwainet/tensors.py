@@ -39,16 +39,25 @@ def to_uint8(i_sr: torch.Tensor) -> Uint8:
 
     Shapes: (B, 3, H, W) in [-1, 1] -> (B, H, W, 3) uint8.
     """
-    scaled = ((i_sr.detach().float() + 1) * 127.5).round_().clamp_(0, 255).to(torch.uint8)
-    picture: Uint8 = scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    picture: Uint8 = as_pictures(i_sr.detach()).contiguous().cpu().numpy()
     return picture
+
+
+def as_pictures(i_sr: torch.Tensor) -> torch.Tensor:
+    """`to_uint8` as a tensor. Shapes: (B, 3, H, W) in [-1, 1] -> (B, H, W, 3) uint8."""
+    scaled = ((i_sr.float() + 1) * 127.5).round_().clamp_(0, 255).to(torch.uint8)
+    return scaled.permute(0, 2, 3, 1)
 
 
 def to_tensor(images: Uint8, device: torch.device) -> torch.Tensor:
     """uint8 (B, H, W, 3) -> float32 (B, 3, H, W) in [0, 1]."""
     # Pillow's arrays are read-only, which torch warns of
-    tensor = torch.from_numpy(np.require(images, requirements=("C", "W"))).to(device)
-    return tensor.permute(0, 3, 1, 2).contiguous().float().div_(255)
+    return from_pictures(torch.from_numpy(np.require(images, requirements=("C", "W"))).to(device))
+
+
+def from_pictures(images: torch.Tensor) -> torch.Tensor:
+    """`to_tensor` of a tensor. Shapes: (B, H, W, 3) uint8 -> (B, 3, H, W) in [0, 1]."""
+    return images.permute(0, 3, 1, 2).contiguous().float().div_(255)
 
 
 def column(values: tuple[float, float, float], device: torch.device) -> torch.Tensor:

@@ -73,7 +73,7 @@ def test_distances_are_those_of_known_distributions():
     before = record({"sharpness": random.normal(0, 1, 100_000)}, "a")
     now = record({"sharpness": random.normal(0.5, 1, 100_000), "border": np.zeros(3)}, "b")
     [shift] = shifts(before, now)
-    assert shift.before == pytest.approx(0, abs=0.02)
-    assert shift.now == pytest.approx(0.5, abs=0.02)
+    assert shift.median_before == pytest.approx(0, abs=0.02)
+    assert shift.median_now == pytest.approx(0.5, abs=0.02)
     assert shift.distance == pytest.approx(0.1974, abs=0.01)  # 2 Phi(0.25) - 1
     assert shift.moved == pytest.approx(0.5, abs=0.02)

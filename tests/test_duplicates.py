@@ -159,3 +159,12 @@ def test_guides_that_are_apart_are_left_alone(crops: Uint8):
 def test_a_target_that_is_its_own_guide_is_not_hidden(crops: Uint8):
     before = manifest([0, 0, 0], np.zeros(3, np.int64))
     assert duplicates.guides_apart(before, crops[:3], 0.999) is before
+
+
+def test_exact_copies_correlate_by_exactly_1_however_float32_rounds():
+    faces = np.stack([duplicates.small_face(face(number)) for number in range(40)])
+    both = np.concatenate([faces, faces])
+    first = np.arange(40)
+    assert (duplicates.correlations(both, first, first + 40) == 1).all()
+    copies = duplicates.alike_within(np.repeat(faces, 2, axis=0), np.repeat(first, 2), 1.0)
+    assert len(copies.first) == 40

@@ -130,7 +130,7 @@ def test_near_duplicates_and_labels_are_counted():
 
 def test_drift_is_told_with_both_medians():
     content = validation(expectation("sizes", "held"))
-    assert "No other data set was accepted before" in text_of(faces_page(content))
+    assert "no other accepted data set is known" in text_of(faces_page(content))
     shift = {"statistic": "sharpness", "median_before": 124.3, "median_now": 60.25, "distance": 0.4321, "moved": 64.1}
     content["drift"] = {
         "digest": "f" * 64,

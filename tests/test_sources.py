@@ -345,12 +345,17 @@ def test_pairs_with_a_photo_that_is_no_file_are_left_out_and_listed(tmp_path: Pa
     )
     found = listing(tmp_path, "pairs", "photos")
     assert [(p.file, p.guide) for p in found.photos] == [("c.png", "d.png"), ("e.png", "f.png")]
-    assert {line.file: line.reason for line in found.rejected} == {
-        "b.png": "not a file",
-        "g.png": "not a file",
-        "a.png": "no usable guide",
-    }
-    assert found.found == len(found.rejected) + 4
+    assert {line.file: line.reason for line in found.rejected} == {"b.png": "not a file", "g.png": "not a file"}
+    assert {line.file: line.reason for line in found.dropped} == {"a.png": "no usable guide"}
+    assert found.found == len(found.rejected) + len(found.dropped) + 4
+
+
+def test_a_listed_photo_that_is_absent_is_told_even_beside_one_that_is_no_file(tmp_path: Path) -> None:
+    write_folder(tmp_path / "photos", {f"{name}.png": name.encode() for name in "cd"})
+    (tmp_path / "photos" / "b.png").symlink_to("gone.png")
+    (tmp_path / "pairs.csv").write_text("target,guide\na.png,b.png\nc.png,d.png\n")
+    with pytest.raises(SourceError, match=r"lacks 1 photos that .*: a\.png \(line 2\)"):
+        listing(tmp_path, "pairs", "photos")
 
 
 def test_a_folder_that_cannot_be_listed_is_an_error_not_fewer_photos(
@@ -506,6 +511,15 @@ def test_an_unusable_photo_is_rejected_with_its_reason(content: bytes, reason: s
     assert isinstance(result, Rejection)
     assert (result.file, result.reason) == ("p", reason)
     assert re.search(said, result.detail)
+
+
+def test_bytes_that_would_be_scans_of_a_jpeg_are_pixels_in_a_bitmap() -> None:
+    picture = np.full((218, 178, 3), (180, 218, 255), np.uint8)  # FF DA wherever two of its pixels meet
+    content = encoded(picture, "BMP")
+    assert content.count(b"\xff\xda") > 500
+    made, hr = cropped(content)
+    assert isinstance(made, Cropped)
+    assert (hr == (180, 218, 255)).all()
 
 
 def test_a_photo_of_absurd_size_is_rejected_before_it_fills_the_memory() -> None:

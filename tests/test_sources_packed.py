@@ -4,10 +4,13 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gwainet.sources.packed import PackedPictures
+from gwainet.errors import DataError
+from gwainet.sources import packed
+from gwainet.sources.packed import PackedPictures, picture_bytes
 
 
 def pictures(count: int, seed: int = 0) -> np.ndarray:
@@ -50,3 +53,21 @@ def test_a_file_is_numpys_own_to_the_byte(tmp_path: Path) -> None:
         rows.finish(4)
     np.save(tmp_path / "b.npy", wanted)
     assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
+
+
+def test_rows_are_moved_in_pieces_that_fit_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (50, 2, 3, 3), np.uint8)
+    monkeypatch.setattr(packed, "_COPIED_BYTES", 4 * picture_bytes(2, 3))
+    path = tmp_path / "hr.npy"
+    with closing(PackedPictures(path, 2, 3, create=True)) as made:
+        made.write(0, pictures)
+        made.move(range(1, 50), 0)
+        made.finish(49)
+    assert np.array_equal(np.load(path), pictures[1:])
+
+
+def test_rows_that_are_not_there_are_not_moved_as_nothing(tmp_path: Path) -> None:
+    with closing(PackedPictures(tmp_path / "hr.npy", 2, 3, create=True)) as made:
+        made.write(0, np.zeros((3, 2, 3, 3), np.uint8))
+        with pytest.raises(DataError, match="ends before row 5"):
+            made.move(range(1, 5), 0)

@@ -1,65 +1,22 @@
 """`python -m gwainet ui` in a process of its own: who reaches the user's runs, and what others see of it."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 import pytest
 from mlflow import MlflowClient
 from sqlalchemy import URL
 
 from tests.servers import postgres
-from tests.servers.ports import free_port
-from tests.servers.tracking import FOREIGN, bare_environment, listens, status
+from tests.servers.tracking import FOREIGN, listens, status, ui
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 PROJECT = Path(__file__).parents[1]
 
 
-@contextmanager
-def ui(root: Path, **variables: str) -> Iterator[tuple[psutil.Process, int]]:
-    """Its process, and the port that it listens on; all that it prints goes to `ui.log`."""
-    port, log = free_port(), root / "ui.log"
-    command = [sys.executable, "-m", "gwainet", "ui", "--root", str(root), "--port", str(port)]
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            command,
-            cwd=PROJECT,
-            env={**bare_environment(), **variables},
-            stdout=file,
-            stderr=file,
-            start_new_session=True,
-        )
-    try:
-        wait_for_answer(port, process, log)
-        yield psutil.Process(process.pid), port
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def wait_for_answer(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if status(f"http://127.0.0.1:{port}", "localhost", "/health") == 200:
-                return
-        except OSError:
-            time.sleep(0.2)
-    os.killpg(process.pid, signal.SIGKILL)
-    pytest.fail(log.read_text())
-
-
 def test_it_listens_on_the_loopback_interface_alone_and_refuses_pages_of_foreign_names(tmp_path: Path):
     MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").create_experiment("gwainet")
-    with ui(tmp_path) as (process, port):
+    with ui(tmp_path, tmp_path / "ui.log") as (process, port):
         uri = f"http://127.0.0.1:{port}"
         for host in (f"localhost:{port}", f"127.0.0.1:{port}", "localhost:6000"):
             assert status(uri, host) == 200, host
@@ -76,7 +33,7 @@ def test_the_password_of_a_database_is_neither_printed_nor_in_the_list_of_proces
         where = database.user, database.password, database.host, database.port, database.database
         uri = URL.create("postgresql+psycopg2", *where).render_as_string(hide_password=False)
         MlflowClient(uri).create_experiment("gwainet")
-        with ui(tmp_path, MLFLOW_TRACKING_URI=uri) as (process, port):
+        with ui(tmp_path, tmp_path / "ui.log", MLFLOW_TRACKING_URI=uri) as (process, port):
             found = MlflowClient(f"http://127.0.0.1:{port}").get_experiment_by_name("gwainet")
             every = [process, *process.children(recursive=True)]
             told = [(tmp_path / "ui.log").read_text(), *(" ".join(one.cmdline()) for one in every)]

@@ -309,10 +309,20 @@ def load_generator(path: Path, device: torch.device, folded: bool = True) -> Gen
     Raises:
         CheckpointError: the file is missing, damaged or of another kind.
     """
+    generator, _ = read_generator(path)
+    return fold(generator.to(device), frozen=3 if folded else 0)
+
+
+def read_generator(path: Path) -> tuple[Generator, Metadata]:
+    """A trained generator as it is written, on the CPU, and what its file says of it.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or of another kind.
+    """
     tensors, metadata = read_weights(path, "generator")
     generator = Generator(metadata.networks, metadata.means, metadata.guided, metadata.guide_optional)
     load_into(generator, tensors, path)
-    return fold(generator.to(device).eval(), frozen=3 if folded else 0)
+    return generator.eval(), metadata
 
 
 def load_inet(path: Path, device: torch.device) -> Inet:

@@ -30,9 +30,9 @@ _SUFFIXES = {
     "WEBP": (".webp",),
     "BMP": (".bmp",),
 }
-_MOST_PIXELS = 2**26  # of a photo: 600 MB while the largest JPEG of them is decoded
+_MOST_PIXELS = 2**26  # of a photo: 0.9 GB while the largest JPEG of them is decoded (progressive CMYK)
 _MOST_SCANS = 500  # of a JPEG, as libjpeg-turbo's own tests limit it: each goes over all pixels once more
-_SCAN = b"\xff\xda"  # cannot stand among coded pixels
+_JPEG, _SCAN = b"\xff\xd8", b"\xff\xda"  # the second cannot stand among a JPEG's coded pixels
 _ORIENTATION = 0x0112
 _PNG_BITS = 24  # where a PNG says how many bits a channel has
 
@@ -87,16 +87,16 @@ def crop_photo(file: str, content: bytes, box: Crop, hr: Uint8) -> Cropped | Rej
         box: what to crop.
         hr: (H, W, 3), gets the crop; what it holds after a rejection means nothing.
     """
-    if content.count(_SCAN) > _MOST_SCANS:
-        return Rejection(file, "too large", f"{content.count(_SCAN):,} scans, {_MOST_SCANS} are the most")
-    notes: list[str] = []
+    scans = content.count(_SCAN) if content.startswith(_JPEG) else 0
+    if scans > _MOST_SCANS:
+        return Rejection(file, "too large", f"{scans:,} scans, {_MOST_SCANS} are the most")
     pixels = decode_plain(content)
     if pixels is not None:
         height, width = pixels.shape[:2]
         if rejection := _too_small(file, height, width, box):
             return rejection
         hr[...] = pixels[box.top : box.top + box.height, box.left : box.left + box.width]
-        notes += _wrong_suffix(file, "JPEG")
+        notes = _wrong_suffix(file, "JPEG")
     else:
         judged = _crop_by_pillow(file, content, box, hr)
         if isinstance(judged, Rejection):

@@ -23,7 +23,7 @@ def is_hidden(name: str) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
 
 
-def is_plain(info: zipfile.ZipInfo) -> bool:
+def is_usual(info: zipfile.ZipInfo) -> bool:
     """Whether nothing is special about a zip's member, told in a moment: CelebA's has 200,000."""
     name = info.filename
     return (

@@ -40,14 +40,23 @@ class PackedPictures:
         self._put(np.ascontiguousarray(pictures).reshape(-1).data)
 
     def move(self, rows: Sequence[int], start: int) -> None:
-        """Move rows, sorted and none before its new place, to `start` and after; neighbours go together."""
+        """Move rows, sorted and none before its new place, to `start` and after; neighbours go together.
+
+        Raises:
+            DataError: the file is shorter than these rows.
+        """
+        piece = max(1, _COPIED_BYTES // self.size)
         steps = [(row, place) for place, row in enumerate(rows, start) if row != place]
         for _, together in groupby(steps, lambda step: step[0] - step[1]):
             run = list(together)
-            self._file.seek(self._head + run[0][0] * self.size)
-            pictures = self._file.read(len(run) * self.size)
-            self._file.seek(self._head + run[0][1] * self.size)
-            self._put(memoryview(pictures))
+            for first in range(0, len(run), piece):  # ascending, as a run may lie over its own new place
+                (row, place), count = run[first], len(run[first : first + piece])
+                self._file.seek(self._head + row * self.size)
+                pictures = self._file.read(count * self.size)
+                if len(pictures) != count * self.size:
+                    raise DataError(f"{self._file.name} ends before row {row + count}: run prepare_faces again")
+                self._file.seek(self._head + place * self.size)
+                self._put(memoryview(pictures))
 
     def append(self, start: int, path: Path) -> int:
         """Copy all pictures of another file to row `start` and after; how many they are.

@@ -37,23 +37,26 @@ def list_photos(store: Store, pairs: tuple[Path, str]) -> Listing:
     tops = {file.split("/")[0] for file in files}
     folder = f"{tops.pop()}/" if len(tops) == 1 and all("/" in file for file in files) else ""
     photos: list[Photo] = []
-    refused = {photo.file for photo in store.refused()}
-    rejected: list[Rejection] = store.refused()[:]
+    rejected = [*store.refused()]
+    refused = {photo.file for photo in rejected}
     absent: list[str] = []
     owner: dict[str, tuple[str, int]] = {}
     targets: set[str] = set()
     alone: dict[str, Rejection] = {}  # of rows whose other photo is refused
     for row, (line, fields) in enumerate(_rows(path, text), 1):
         target, guide = (_find(fields[column], files, folder) for column in ("target", "guide"))
-        if lost := [fields[column] for column in ("target", "guide") if _find(fields[column], refused, folder)]:
+        lost = [fields[column] for column in ("target", "guide") if _find(fields[column], refused, folder)]
+        absent += [
+            f"{fields[name]} (line {line})"
+            for name, file in (("target", target), ("guide", guide))
+            if file is None and fields[name] not in lost
+        ]
+        if lost:
             if target is not None:
                 alone.setdefault(target, Rejection(target, "no usable guide", f"{path.name}, line {line}: {lost[0]}"))
             if guide is not None:
                 alone.setdefault(guide, Rejection(guide, "no usable target", f"{path.name}, line {line}: {lost[0]}"))
             continue
-        absent += [
-            f"{fields[name]} (line {line})" for name, file in (("target", target), ("guide", guide)) if file is None
-        ]
         if target is None or guide is None:
             continue
         known = next((owner[file][0] for file in (target, guide) if file in owner), f"pair-{row:06d}")
@@ -76,8 +79,8 @@ def list_photos(store: Store, pairs: tuple[Path, str]) -> Listing:
         raise SourceError(f"{store.path} lacks {len(absent):,} photos that {path} lists: {examples(absent)}")
     if not photos:
         raise SourceError(f"{path} lists no usable pair")
-    rejected += [rejection for file, rejection in alone.items() if file not in owner]
-    return Listing(tuple(photos), tuple(rejected), len((owner | alone).keys() | refused))
+    dropped = tuple(rejection for file, rejection in alone.items() if file not in owner)
+    return Listing(tuple(photos), tuple(rejected), len((owner | alone).keys() | refused), dropped)
 
 
 def _rows(path: Path, text: str) -> list[tuple[int, dict[str, str]]]:

@@ -43,12 +43,14 @@ class Listing:
     Attributes:
         photos: in the source's order.
         rejected: photos that cannot be used whatever their pixels are.
-        found: number of photos listed, guides and rejected ones included.
+        found: number of photos listed, guides, rejected and dropped ones included.
+        dropped: photos that could be used, but for what they belong with.
     """
 
     photos: tuple[Photo, ...]
     rejected: tuple[Rejection, ...]
     found: int
+    dropped: tuple[Rejection, ...] = ()
 
     @property
     def identities(self) -> int:

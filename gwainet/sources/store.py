@@ -1,5 +1,6 @@
 """Folders and zips of photos behind one small interface; a zip is read in place, never unpacked."""
 
+import bz2
 import hashlib
 import lzma
 import os
@@ -7,18 +8,24 @@ import struct
 import zipfile
 import zlib
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from gwainet.errors import SourceError
 from gwainet.files import file_digest, say_bytes
-from gwainet.sources.names import is_hidden, is_photo, is_plain, problem_of
+from gwainet.sources.names import is_hidden, is_photo, is_usual, problem_of
 from gwainet.sources.photo import Rejection
 
 _READABLE = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
 
 
+_UNPACKERS: dict[int, Callable[[], Any]] = {
+    zipfile.ZIP_DEFLATED: partial(zlib.decompressobj, -15),
+    zipfile.ZIP_BZIP2: bz2.BZ2Decompressor,
+}
+_PIECE = 4096  # bytes unpacked at a time
 _LOCAL_HEADER = struct.Struct("<4s2xHH16xHH")  # signature, flags, method, lengths of name and extra field
 _SIGNATURE = b"PK\3\4"
 _UTF8, _UNREADABLE_FLAGS = 0x800, 0x1 | 0x20 | 0x40  # encrypted, patched, strongly encrypted
@@ -105,13 +112,14 @@ class FolderStore:
         Raises:
             SourceError: a name is not valid UTF-8, so that no manifest can hold it; or a folder cannot be read.
         """
-        return self._look()[0]
+        return self._looked[0]
 
     def refused(self) -> list[Rejection]:
         """Photos that are no files: broken links, pipes."""
-        return [Rejection(name, "not a file", "a broken link, or no regular file") for name in self._look()[1]]
+        return [Rejection(name, "not a file", "a broken link, or no regular file") for name in self._looked[1]]
 
-    def _look(self) -> tuple[dict[str, int], list[str]]:
+    @cached_property
+    def _looked(self) -> tuple[dict[str, int], list[str]]:
         found: dict[str, int] = {}
         others: list[str] = []
         seen: set[str] = set()
@@ -181,7 +189,7 @@ class ZipStore:
             name = info.filename
             if info.flag_bits & 1 or info.compress_type not in _READABLE:
                 raise SourceError(self._packed_badly(info))
-            if not is_plain(info):
+            if not is_usual(info):
                 problem = problem_of(info)
                 if problem is not None:
                     self._refuse(info.orig_filename, *problem)
@@ -222,7 +230,7 @@ class ZipStore:
         if info.file_size > MOST_BYTES:
             raise SourceError(f"{self.path}: {name} {_too_large(info.file_size)}")
         try:
-            return self._zip.read(info)
+            return _unpacked(self._zip, info)
         except UNREADABLE as error:
             raise SourceError(f"{self.path}: {name} cannot be read ({error}): zip it again, or get it again") from error
 
@@ -292,7 +300,7 @@ class Reader:
             self._archive = zipfile.ZipFile(self.path)
             self._members = {(info.header_offset, info.filename): info for info in self._archive.infolist()}
         try:
-            return self._archive.read(self._members[place.offset, name])
+            return _unpacked(self._archive, self._members[place.offset, name])
         except MemoryError:  # LZMA: a damaged header may ask for 4 GB, however little is packed
             raise zipfile.BadZipFile("unpacking it would take more memory than there is") from None
 
@@ -303,8 +311,18 @@ class Reader:
                 file.close()
 
 
+def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """A member's bytes, in pieces: `ZipFile.read` unpacks all that there is, however little it says it is."""
+    with archive.open(info) as member:
+        return b"".join(iter(partial(member.read, _PIECE), b""))
+
+
 def _read_member(file: BinaryIO, name: str, place: Place) -> bytes | None:
-    """A member's bytes, stored or deflated, if all is as the table of contents says: in a third of `zipfile`'s time."""
+    """A member's bytes, if all is as the table of contents says; of LZMA None. In a third of `zipfile`'s time.
+
+    Raises:
+        BadZipFile: it unpacks to more than it says, and begins otherwise; in `zipfile`'s words.
+    """
     file.seek(place.offset)
     start = file.read(_LOCAL_HEADER.size + len(name.encode()) + _USUAL_EXTRA + place.packed)
     if len(start) < _LOCAL_HEADER.size:
@@ -324,13 +342,18 @@ def _read_member(file: BinaryIO, name: str, place: Place) -> bytes | None:
         or place.offset + end > place.end
     ):
         return None
-    content = start[begin:end]
-    if method == zipfile.ZIP_DEFLATED:
-        unpacker = zlib.decompressobj(-15)
+    content: bytes = start[begin:end]
+    if method in _UNPACKERS:
+        unpacker = _UNPACKERS[method]()
         try:
             content = unpacker.decompress(content, place.size + 1)
-        except zlib.error:
+        except (zlib.error, OSError):
             return None
+        if len(content) > place.size:  # `zipfile` takes what it says, and so unpacks bzip2 without a bound
+            content = content[: place.size]
+            if zlib.crc32(content) != place.crc:
+                raise zipfile.BadZipFile(f"Bad CRC-32 for file {name!r}")
+            return content
         if not unpacker.eof:
             return None
     elif method != zipfile.ZIP_STORED:

@@ -146,13 +146,12 @@ class Stage:
         """
         for name, path in paths.items():
             if name == "out":
-                say(
-                    f"{self.name}: would write {path}"
-                    + (", which exists and would be replaced" if path.exists() else "")
-                )
+                replaced = ", which exists and would be replaced" if path.exists() else ""
+                say(f"{self.name}: would write {path}{replaced}")
             elif path.exists():
                 say(f"{self.name}: reads {path}")
-            elif not self.trains and name != "source":  # a training says itself what it needs; drawn people need none
+            # a training says itself what it needs; drawn people need no source
+            elif not self.trains and not (name == "source" and params.fetch_faces.source == "drawn"):
                 raise DataError(f"{path} does not exist: run the stage that writes it")
         if self.trains:
             from gwainet.training.trials import a_few_steps  # heavy
@@ -166,7 +165,7 @@ class Stage:
                 if variant is not None:
                     arguments["variant"] = variant
                 self.function()(params, recorder=NullRecorder(), **arguments)
-        say(f"{self.name}: nothing was written")
+        say(f"{self.name}: nothing was kept")
 
     @contextmanager
     def _checkpoints_mirrored(self) -> Iterator[None]:

@@ -6,11 +6,11 @@ holds those against the contract, `gwainet.exhibits` chooses pictures and `gwain
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from gwainet import distributions, duplicates, exhibits, labels, quality, report
 from gwainet.contract_tables import SPLITS, runs, structure, tables_of
@@ -30,7 +30,7 @@ class _Record(BaseModel):
     format: Literal[1]
     digest: str
     images: int
-    quantiles: dict[str, list[float]]
+    quantiles: dict[str, Annotated[list[float], Field(min_length=1)]]
 
 
 def run(params: Params, *, faces: Path, out: Path, recorder: Recorder) -> None:
@@ -73,19 +73,18 @@ def run(params: Params, *, faces: Path, out: Path, recorder: Recorder) -> None:
         columns = dict(zip(distributions.STATISTICS, pixels.statistics.T, strict=True))
         record = distributions.record(columns, prepared.info.digest)
         if earlier is not None:
-            tables["drift"] = _drift(earlier, record)
+            tables["drift"] = pd.DataFrame(distributions.shifts(earlier, record))
         later = {outcome.rule.name: outcome for outcome in quality.validate(tables, rules)}
         outcomes = [later[first.rule.name] if first.state == "not checked" else first for first in outcomes]
 
     validation = _summary(params, prepared, outcomes, tables, pixels)
     validation["labels"] = labels.what_was_done(settings, tables.get("images") if describes else None)
     validation["drift"] = _told_drift(earlier, record, tables.get("drift"), settings.drift)
-    shown = exhibits.Arrays(prepared.hr, prepared.lr)
     page = report.faces_page(
         validation,
-        exhibits.accepted(shown, outcomes, tables["images"]) if pixels else (),
-        exhibits.offenders(shown, outcomes, tables["images"]) if pixels else {},
-        exhibits.distributions(shown, tables["images"], pixels.statistics) if pixels else (),
+        exhibits.accepted(prepared, outcomes, tables["images"]) if pixels else (),
+        exhibits.offenders(prepared, outcomes, tables["images"]) if pixels else {},
+        exhibits.distributions(prepared, tables["images"], pixels.statistics) if pixels else (),
     )
     with staged_directory(out) as directory:
         write_json(directory / "validation.json", validation)
@@ -113,26 +112,11 @@ def _earlier(recorder: Recorder) -> dict[str, Any] | None:
     try:
         found = _Record.model_validate_json(text)
     except ValidationError:
+        found = None
+    if found is None or not found.quantiles.keys() & distributions.STATISTICS.keys():
         say(f"the {DISTRIBUTIONS} of the last accepted data set is of another format: nothing is compared with it")
         return None
     return found.model_dump()
-
-
-def _drift(earlier: dict[str, Any], record: dict[str, Any]) -> pd.DataFrame:
-    """One row a distribution: how far it is from that of the last accepted data set."""
-    return pd.DataFrame(
-        [
-            {
-                "statistic": shift.statistic,
-                "median_before": shift.before,
-                "median_now": shift.now,
-                "distance": shift.distance,
-                "moved": shift.moved,
-                "unit": distributions.STATISTICS[shift.statistic].unit,
-            }
-            for shift in distributions.shifts(earlier, record)
-        ]
-    )
 
 
 def _told_drift(
@@ -195,12 +179,12 @@ def _told_near_duplicates(params: Params, source: str, images: pd.DataFrame, pix
     """How many near-duplicates there are, rule or no rule: training draws guides among all of a person's photos."""
     least = params.prepare_faces.near_duplicate_of(source)
     within = duplicates.alike_within(pixels.faces, runs(images), least)
-    across = images.get("alike_in_other_split", pd.Series(dtype=int))
+    across = images.get("alike_in_other_split")  # not looked at where one person may be in two splits
     return {
         "correlation": least,
         "pairs_of_a_person": len(within.first),
         "guides": int((images["guide_correlation"] >= least).sum()),
-        "across_splits": int(across.sum()) // 2,
+        "across_splits": None if across is None else int(across.sum()) // 2,
     }
 
 
@@ -219,7 +203,8 @@ def _record(params: Params, validation: dict[str, Any], out: Path, recorder: Rec
     metrics |= {f"images_{split}": float(count) for split, count in validation["images"].items()}
     if statistics:
         metrics["mean_brightness"] = statistics["mean_brightness"]
-        metrics |= {f"near_duplicates.{name}": value for name, value in statistics["near_duplicates"].items()}
+        found = {name: count for name, count in statistics["near_duplicates"].items() if name != "correlation"}
+        metrics |= {f"near_duplicates.{name}": float(count) for name, count in found.items() if count is not None}
     if validation["drift"]:
         for shift in validation["drift"]["statistics"]:
             metrics |= {f"drift.{shift['statistic']}.{name}": shift[name] for name in ("distance", "moved")}

@@ -102,7 +102,7 @@ def read_source(raw: Path) -> dict[str, Any]:
     """
     try:
         info: dict[str, Any] = json.loads((raw / "source.json").read_text(encoding="utf-8"))
-        bool(info["inside_raw"])
+        info["inside_raw"], info["source"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{raw / 'source.json'} cannot be read ({error}): run fetch_faces again") from error
     return info
@@ -224,7 +224,7 @@ def plan(listing: Listing, settings: PrepareFaces) -> tuple[list[Group], list[Re
                 f"prepare_faces.max_identities is {settings.max_identities}; {_PEOPLE_PER_SPLIT * len(SPLITS)} are the "
                 "fewest: two people in each split"
             )
-    kept, dropped = {}, []
+    kept, dropped = {}, [*listing.dropped]
     for key, photos in sorted(units.items(), key=lambda unit: (unit[0][0] or "", unit[0][1])):
         files = _files(photos)
         if len(files) >= settings.min_images:

@@ -38,6 +38,7 @@ from gwainet.stages.prepare_faces import (
     write_rows,
 )
 
+FORMAT = 1
 _FACTS = "part.json"
 
 
@@ -71,7 +72,7 @@ def write_part(params: Params, part: int, parts: int, *, source: Path, raw: Path
         made = write_rows(partial, own, files.images, settings, params.runtime.workers)
         made.rows().to_parquet(partial / "rows.parquet", index=False)
         facts = {
-            "format": 1,
+            "format": FORMAT,
             "part": part,
             "parts": parts,
             "plan": _plan_digest(params, groups),
@@ -169,7 +170,10 @@ def _in_order(facts: dict[Path, dict[str, Any]], source_digest: str) -> dict[Pat
 def _read(folder: Path) -> dict[str, Any]:
     try:
         facts: dict[str, Any] = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
-        for name in ("part", "parts", "plan", "source_digest", "runs", "sizes", "sums", "converted"):
+        if facts["format"] != FORMAT:
+            raise ValueError(f"of format {facts['format']}, not {FORMAT}")
+        needed = ("parts", "plan", "source_digest", "runs", "sizes", "sums", "converted", "rejected", "dropped")
+        for name in (*needed, *(("listed",) if facts["part"] == 0 else ())):
             facts[name]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder} is no complete part ({error!r}): prepare this part again") from error

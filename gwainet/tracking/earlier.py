@@ -14,7 +14,7 @@ RUNS = 50  # looked at, newest first: the last ones are often of the same data
 
 
 def earlier_text(client: MlflowClient, run_id: str, name: str) -> str | None:
-    """Text of the artifact `name` of the last finished run of this run's stage, variant and profile on other inputs.
+    """Text of the artifact `name` of the last finished run of this run's stage and profile on other inputs.
 
     A failure of the store is said and stops nothing: there is then nothing to compare with.
 
@@ -36,8 +36,7 @@ def earlier_text(client: MlflowClient, run_id: str, name: str) -> str | None:
             order_by=["attributes.start_time DESC"],
         )
         for other in found:
-            same_variant = other.data.tags.get("gwainet.variant", "") == mine.get("gwainet.variant", "")
-            if not same_variant or other.info.run_id == run_id or _inputs(other) == _inputs(run):
+            if other.info.run_id == run_id or _inputs(other) == _inputs(run):
                 continue
             if any(file.path == name for file in client.list_artifacts(other.info.run_id)):
                 with TemporaryDirectory() as folder:

@@ -1,6 +1,8 @@
 """What stops a training that goes wrong: at the last good checkpoint, with what happened, where, and what to try."""
 
 import math
+import resource
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -85,40 +87,41 @@ def memory_explained(
         if not is_out_of_memory(error):
             raise
         problem = str(error).strip().splitlines()[0]
-    # behind the except, which would keep the failed step's tensors alive
+        traceback.clear_frames(error.__traceback__)  # the error outlives this block, with the failed step's tensors
     batch = samplers[0].batch_size if samplers else 0
-    fits = largest_batch(samplers, step, device) if samplers else None
-    if fits is None:
-        advice = "not even a batch of one image for each process could be measured: use smaller faces or networks"
-    else:
-        advice = f"about {min(fits, batch - distributed.size())} would fit: lower batch_size"
     share = f", {batch // distributed.size()} of it here" if distributed.size() > 1 else ""
+    advice = _advice(samplers, step, device, batch)
     raise TrainingError(f"out of memory on {device} with a batch of {batch}{share} ({problem}): {advice}. {kept}")
 
 
-def largest_batch(samplers: Sequence["BatchSampler"], step: Callable[[], object], device: torch.device) -> int | None:
-    """About the largest batch whose step fits into memory, of all processes together, by steps of one and two images.
+def _advice(samplers: Sequence["BatchSampler"], step: Callable[[], object], device: torch.device, batch: int) -> str:
+    if distributed.size() > 1:
+        return "lower batch_size"  # a step to measure would take part in the other processes' real ones
+    fits = min(largest_batch(samplers, step, device), batch - 1)
+    return f"about {fits} would fit: lower batch_size" if fits > 0 else "use smaller faces or networks"
 
-    None if even those do not fit. On a CPU the bytes that a step keeps for its backward are counted.
+
+def largest_batch(samplers: Sequence["BatchSampler"], step: Callable[[], object], device: torch.device) -> int:
+    """About the largest batch whose step fits into memory, by steps of one image and of two; 0 if one does not fit.
+
+    On a CPU the bytes that a step keeps for its backward are counted.
     """
     before = [sampler.batch_size for sampler in samplers]
-    count = distributed.size()
+    used: list[int] = []
     try:
-        used = []
         for images in (1, 2):
             for sampler in samplers:
-                sampler.batch_size = images * count
+                sampler.batch_size = images
             used.append(_bytes_of(step, device))
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
-            return None
+            return len(used)
         raise
     finally:
         for sampler, size in zip(samplers, before, strict=True):
             sampler.batch_size = size
     each = max(1, used[1] - used[0])
-    fits = int((_HEADROOM * available(device) - (used[0] - each)) / each)
-    return max(1, fits) * count
+    return max(1, int((_HEADROOM * available(device) - (used[0] - each)) / each))
 
 
 def available(device: torch.device) -> int:
@@ -126,8 +129,6 @@ def available(device: torch.device) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
-    import resource  # not on Windows, where nothing here trains
-
     import psutil  # a machine that only trains, on a GPU, may lack it
 
     free = psutil.virtual_memory().available

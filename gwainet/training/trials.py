@@ -74,8 +74,10 @@ def traced(device: torch.device) -> Iterator[Callable[[], None]]:
 
     plan = schedule(wait=_WAIT, warmup=_WARM_UP, active=_TRACED, repeat=1)
     with profile(activities=activities, schedule=plan, on_trace_ready=write) as profiler:
-        yield profiler.step
-        if not written:
-            profiler.on_trace_ready = None  # what stopped in the middle is no trace
+        try:
+            yield profiler.step
+        finally:
+            if not written:
+                profiler.on_trace_ready = None  # what stopped in the middle is no trace
     if not written:
         say(f"no trace: that takes {TRACED_AFTER} steps")

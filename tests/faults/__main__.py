@@ -1,11 +1,12 @@
 """`python -m tests.faults`: what preparation does when it is killed, when the disk is full, and with damaged photos.
 
-Three tables for docs/reliability.md, made with drawn people:
+Four tables for docs/reliability.md, made with drawn people:
 
 1. `fetch_faces` and `prepare_faces` run in a process that is killed (SIGKILL) at a moment drawn over its whole length,
    beside an earlier output or none; then they run again.
 2. One photo in a hundred is replaced by a damaged or strange one, a kind at a time, in a zip and in a folder.
-3. The disk fills up: a small file system of its own, which only root can mount; and a limit on the size of files.
+3. Several kinds at once, up to the share that `check_faces` lets pass and beyond.
+4. The disk fills up: a small file system of its own, which only root can mount; and a limit on the size of files.
 
 Nothing heavy is imported here: the processes that prepare photos import this file, as their main one.
 """

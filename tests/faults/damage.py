@@ -87,14 +87,13 @@ def _chunk(name: bytes, content: bytes) -> bytes:
 
 
 @cache
-def png_of(width: int, height: int, bits: int = 1, colour: int = 0) -> bytes:
+def png_of(width: int, height: int) -> bytes:
     """A whole PNG of so many black pixels: a hundred kilobytes for a gigapixel of one bit."""
-    channels = {0: 1, 2: 3}[colour]
     packer = zlib.compressobj(9)
-    line = bytes(1 + (width * bits * channels + 7) // 8)
+    line = bytes(1 + (width + 7) // 8)
     packed = b"".join(packer.compress(line * 100) for _ in range(height // 100))
     packed += packer.compress(line * (height % 100)) + packer.flush()
-    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", packed) + _chunk(b"IEND", b"")
 
 
@@ -225,26 +224,49 @@ def _zip_bombs(path: Path, photos: Photos, bad: list[str]) -> list[str]:
     return bad
 
 
-def _flipped(path: Path, photos: Photos, bad: list[str]) -> list[str]:
-    write_zip(path, photos)
-    content = bytearray(path.read_bytes())
-    with zipfile.ZipFile(path) as archive:
-        for name in bad:
-            info = archive.getinfo(name)
-            content[info.header_offset + 30 + len(name) + info.file_size // 2] ^= 1
-    path.write_bytes(content)
-    return bad
+def _changed(edit: Callable[[bytearray, zipfile.ZipInfo], None]) -> Callable[..., list[str]]:
+    """A whole zip, then changed bytes at each entry's place."""
+
+    def write(path: Path, photos: Photos, bad: list[str]) -> list[str]:
+        write_zip(path, photos)
+        content = bytearray(path.read_bytes())
+        with zipfile.ZipFile(path) as archive:
+            for name in bad:
+                edit(content, archive.getinfo(name))
+        path.write_bytes(content)
+        return bad
+
+    return write
 
 
-def _header_gone(path: Path, photos: Photos, bad: list[str]) -> list[str]:
-    write_zip(path, photos)
-    content = bytearray(path.read_bytes())
-    with zipfile.ZipFile(path) as archive:
+def _flip(content: bytearray, info: zipfile.ZipInfo) -> None:
+    content[info.header_offset + 30 + len(info.filename) + info.file_size // 2] ^= 1
+
+
+def _remove_header(content: bytearray, info: zipfile.ZipInfo) -> None:
+    content[info.header_offset : info.header_offset + 30] = bytes(30)
+
+
+def _lying(method: int) -> Callable[..., list[str]]:
+    """Entries that unpack to 300 MiB of zeros, and say 1,000 bytes."""
+
+    def write(path: Path, photos: Photos, bad: list[str]) -> list[str]:
+        write_zip(path, {name: c for name, c in photos.items() if name not in bad})
+        with zipfile.ZipFile(path, "a") as archive:
+            for name in bad:
+                info = zipfile.ZipInfo(name)
+                info.compress_type = method
+                with archive.open(info, "w", force_zip64=True) as member:
+                    for _ in range(300):
+                        member.write(bytes(2**20))
+        content = bytearray(path.read_bytes())
         for name in bad:
-            offset = archive.getinfo(name).header_offset
-            content[offset : offset + 30] = bytes(30)
-    path.write_bytes(content)
-    return bad
+            at = content.rindex(name.encode()) - 46
+            content[at + 24 : at + 28] = struct.pack("<I", 1000)
+        path.write_bytes(content)
+        return bad
+
+    return write
 
 
 ZIP_TRICKS = (
@@ -262,11 +284,14 @@ ZIP_TRICKS = (
     Trick("name in another encoding", "", _not_utf8),
     Trick("an entry that is a symbolic link", "link", _links),
     Trick("two entries of one name", "name twice", _twice),
-    Trick("a bit flipped in the zip", "unreadable", _flipped),
-    Trick("an entry's own header gone", "unreadable", _header_gone),
+    Trick("a bit flipped in the zip", "unreadable", _changed(_flip)),
+    Trick("an entry's own header gone", "unreadable", _changed(_remove_header)),
     Trick("bomb: unpacks to 300 MiB, and says so", "too large", _zip_bombs),
     Trick("says that it unpacks to 4 GB", "too large", _declared(2**32 - 2)),
     Trick("says that it unpacks to 10 bytes", "unreadable", _declared(10)),
+    Trick("bomb: unpacks to 300 MiB, and says 1,000 bytes", "unreadable", _lying(zipfile.ZIP_DEFLATED)),
+    Trick("the same, packed by bzip2", "unreadable", _lying(zipfile.ZIP_BZIP2)),
+    Trick("the same, packed by LZMA", "unreadable", _lying(zipfile.ZIP_LZMA)),
     Trick("says that it has 4 GB in the zip", "too large", _declared(2**32 - 2, 2**32 - 2)),
 )
 

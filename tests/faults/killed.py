@@ -25,7 +25,6 @@ class Killed:
     """What became of killed preparations."""
 
     found: Counter[str] = field(default_factory=Counter)
-    ended_first: int = 0
     leftovers: int = 0
     orphans: int = 0
     wrong: list[str] = field(default_factory=list)
@@ -63,11 +62,11 @@ def state(data: Path, digests: Mapping[str, str]) -> str:
     return "none" if not waiting.exists() else "old, set aside" if tree_digest(waiting) == digests["old"] else "half"
 
 
-def kill_preparations(root: Path, kills: int, seed: int, workers: int = 2) -> tuple[float, Killed]:
+def kill_preparations(root: Path, kills: int, seed: int) -> tuple[float, Killed]:
     """Kill preparations of `root`, every other one beside an earlier output; seconds of one, and what became."""
     draws, killed = random.Random(seed), Killed()
     data, kept = root / "data", root / "kept"
-    old, new = params(seed=1, workers=workers), params(seed=2, workers=workers)
+    old, new = params(seed=1, workers=2), params(seed=2, workers=2)
     seconds_of(root, old)  # it waits for imports, which later ones find done
     shutil.copytree(data, kept)
     seconds = seconds_of(root, new)
@@ -83,7 +82,6 @@ def kill_preparations(root: Path, kills: int, seed: int, workers: int = 2) -> tu
         process.start()
         process.join(draws.random() * seconds)
         if not process.is_alive():
-            killed.ended_first += 1
             continue
         children = psutil.Process(process.pid).children(recursive=True)
         process.kill()

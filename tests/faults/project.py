@@ -40,9 +40,9 @@ def draw(people: int = PEOPLE, photos: int = PHOTOS) -> dict[str, bytes]:
     }
 
 
-def prepare(root: Path, settings: Params, out: Path | None = None) -> Path:
+def prepare(root: Path, settings: Params) -> Path:
     """Run both stages; the folder of the faces."""
-    source, raw, faces = root / "source", root / "data" / "raw", out or root / "data" / "faces"
+    source, raw, faces = root / "source", root / "data" / "raw", root / "data" / "faces"
     fetch_faces.run(settings, source=source, out=raw, recorder=NullRecorder())
     prepare_faces.run(settings, source=source, raw=raw, out=faces, recorder=NullRecorder())
     return faces

@@ -1,14 +1,10 @@
 import os
 import shutil
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import pytest
 from ruamel.yaml import YAML
@@ -17,8 +13,8 @@ from gwainet.__main__ import run_stage
 from gwainet.stages import STAGES
 from gwainet.tracking import outbox
 from gwainet.tracking.gate import Registry
+from tests.servers.tracking import ui
 from tests.tracking.conftest import VARIABLES, migrated  # noqa: F401  a fixture
-from tests.tracking.stages import wait_for
 from tests.training_params import PIPELINE
 
 if TYPE_CHECKING:
@@ -93,27 +89,8 @@ def project(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Path:  
 @contextmanager
 def mlflow_pages(root: Path) -> Iterator[str]:
     """`python -m gwainet ui` on a free port: its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
-    environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
-    command = [sys.executable, "-m", "gwainet", "ui", "--root", str(root), "--port", str(port)]
-
-    def answers() -> bool:
-        assert server.poll() is None, "the server ended"
-        try:
-            with urlopen(f"{address}/health", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except (URLError, TimeoutError):
-            return False
-
-    with subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL, stderr=2) as server:
-        try:
-            wait_for(answers, 120)
-            yield address
-        finally:
-            server.terminate()
+    with TemporaryDirectory() as folder, ui(root, Path(folder) / "ui.log") as (_, port):
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture(scope="session")

@@ -188,3 +188,41 @@ def forget(opened: Connection) -> None:
     kept = {"alembic_version": "true", "workspaces": "true", "experiments": "experiment_id = 0"}
     for table in inspect(opened).get_table_names():
         opened.execute(text(f"DELETE FROM {table} WHERE NOT ({kept.get(table, 'false')})"))
+
+
+@contextmanager
+def ui(root: Path, log: Path, **variables: str) -> Iterator[tuple[psutil.Process, int]]:
+    """`python -m gwainet ui`: its process, and the port that it listens on; all that it prints goes to `log`.
+
+    Raises:
+        RuntimeError: it does not answer; the message is its log.
+    """
+    port = free_port()
+    command = [sys.executable, "-m", "gwainet", "ui", "--root", str(root), "--port", str(port)]
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            command,
+            cwd=COMPOSE.parent,
+            env={**bare_environment(), **variables},
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
+    try:
+        _wait_for_ui(port, process, log)
+        yield psutil.Process(process.pid), port
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _wait_for_ui(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if status(f"http://127.0.0.1:{port}", "localhost", "/health") == 200:
+                return
+        except OSError:
+            time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGKILL)
+    raise RuntimeError(log.read_text())

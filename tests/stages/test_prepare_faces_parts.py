@@ -182,6 +182,15 @@ def test_a_file_that_is_no_such_file_is_refused(made, file, tmp_path):
     refuse(tmp_path, settings, folders, "again")
 
 
+@pytest.mark.parametrize("name", ["rejected", "dropped", "listed", "format"])
+def test_a_part_that_lacks_what_merging_needs_is_to_be_prepared_again(made, name, tmp_path):
+    folders, settings = copied(made, tmp_path)
+    facts = json.loads((folders[0] / "part.json").read_text())
+    del facts[name]
+    (folders[0] / "part.json").write_text(json.dumps(facts))
+    refuse(tmp_path, settings, folders, "prepare this part again")
+
+
 def test_parts_of_other_params_or_photos_are_refused(made, tmp_path):
     folders, settings = copied(made, tmp_path)
     other = params("folder", "set.zip", seed=1)

@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from gwainet.__main__ import app
-from tests.training_params import NETWORKS, TRAINING, Project
+from tests.training_params import NETWORKS, TRAINING, Interrupting, Project
 
 
 def call(project: Project, *arguments: str):
@@ -36,7 +36,7 @@ def test_a_dry_run_makes_a_few_real_steps_and_writes_nothing(project: Project, s
     assert done.exit_code == 0, done.output
     assert f"{stage}: 2 of 8 steps of batch 2; at most" in done.stderr
     assert f"would write {project.paths(stage)['out']}" in done.stderr
-    assert "nothing was written" in done.stderr
+    assert "nothing was kept" in done.stderr
     assert files(project.root) == before
 
 
@@ -57,7 +57,7 @@ def test_a_dry_run_of_a_stage_that_does_not_train_names_what_it_lacks_and_what_i
     assert "train_psnr does not exist: run the stage that writes it" in lacking.stderr.replace("\n", "")
 
 
-def test_a_trace_of_steps_names_the_convolutions_and_changes_no_result(project: Project, monkeypatch):
+def test_a_trace_of_three_steps_names_the_convolutions(project: Project, monkeypatch):
     monkeypatch.setenv("GWAINET_TRACE", "")  # what the command sets is taken back
     trace = project.root / "trace.json"
     done = call(project, "pretrain_wnet", "--dry-run", "--trace", str(trace))
@@ -73,10 +73,26 @@ def test_a_trace_of_steps_names_the_convolutions_and_changes_no_result(project: 
     assert "of 8 steps" in done.stderr
 
 
-def test_a_training_too_short_for_a_trace_says_so(project: Project, monkeypatch, tmp_path):
+def test_a_training_too_short_for_a_trace_says_so(project: Project, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("GWAINET_TRACE", str(tmp_path / "trace.json"))
     project.run("pretrain_wnet", epochs=0.25)
     assert not (tmp_path / "trace.json").exists()
+    assert "no trace: that takes 7 steps" in capsys.readouterr().err
+
+
+def test_a_training_that_fails_while_it_is_traced_leaves_no_trace(project: Project, monkeypatch, tmp_path):
+    monkeypatch.setenv("GWAINET_TRACE", str(tmp_path / "trace.json"))
+    with pytest.raises(KeyboardInterrupt):
+        project.run("pretrain_wnet", None, Interrupting(6))
+    assert not (tmp_path / "trace.json").exists()
+
+
+def test_a_dry_run_without_photos_names_what_is_missing_but_drawn_people_need_none(tmp_path):
+    alone = Project(tmp_path)
+    assert call(alone, "fetch_faces", "--dry-run").exit_code == 0
+    refused = call(alone, "fetch_faces", "--dry-run", "--set", "fetch_faces.source=folder")
+    assert refused.exit_code == 1
+    assert "does not exist" in refused.stderr
 
 
 def test_what_does_not_train_cannot_be_traced(project: Project):

@@ -7,7 +7,6 @@ from mlflow import MlflowClient
 
 from gwainet.errors import ContractError
 from gwainet.params import Params
-from gwainet.tracking import runs
 from tests.tracking.stages import PARAMS, stage
 
 FILE = "distributions.json"
@@ -80,4 +79,3 @@ def test_a_store_that_fails_stops_nothing(
         assert recorder.earlier(FILE) is None
         monkeypatch.undo()
     assert "the server is away" in " ".join(capsys.readouterr().err.split())
-    assert isinstance(recorder, runs.RunRecorder)

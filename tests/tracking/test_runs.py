@@ -335,17 +335,18 @@ def test_a_database_that_is_none_is_said_at_the_start(root: Path):
 
 def test_a_full_disk_is_said_not_taken_for_a_damaged_database(tmp_path: Path):
     disk = tmp_path / "disk"
-    try:
-        with small_disk(disk, 2**22):
-            with stage(disk):
-                pass
-            with contextlib.suppress(OSError), (disk / "ballast").open("wb", buffering=0) as ballast:
-                while True:
-                    ballast.write(bytes(4096))
-            with pytest.raises(TrackingError, match=r"the disk is full: .*mlflow\.db .*make room"), stage(disk):
-                pytest.fail("the stage must not start")
-    except (PermissionError, FileNotFoundError) as error:
-        pytest.skip(f"no small file system can be mounted here: {error}")
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(small_disk(disk, 2**22))
+        except (PermissionError, FileNotFoundError) as error:
+            pytest.skip(f"no small file system can be mounted here: {error}")
+        with stage(disk):
+            pass
+        with contextlib.suppress(OSError), (disk / "ballast").open("wb", buffering=0) as ballast:
+            while True:
+                ballast.write(bytes(4096))
+        with pytest.raises(TrackingError, match=r"the disk is full: .*mlflow\.db .*make room"), stage(disk):
+            pytest.fail("the stage must not start")
 
 
 def test_a_store_that_comes_back_gets_all_it_missed(

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import weakref
 
 import pytest
 import torch
@@ -59,8 +60,47 @@ def test_where_not_even_one_image_fits_the_message_says_so():
     def step():
         raise MemoryError("no room")
 
-    with pytest.raises(TrainingError, match="not even a batch of one"), memory_explained([Sampler(4)], step, CPU, ""):
+    with pytest.raises(TrainingError, match=r"no room.*smaller faces"), memory_explained([Sampler(4)], step, CPU, ""):
         step()
+
+
+@pytest.mark.parametrize(("batch", "advice"), [(2, "about 1 would fit"), (1, "use smaller faces or networks")])
+def test_advice_is_below_the_batch_that_did_not_fit(batch, advice):
+    sampler = Sampler(batch)
+
+    def step():
+        if sampler.batch_size > 1:
+            raise MemoryError("no room")
+
+    with pytest.raises(TrainingError, match=advice), memory_explained([sampler], step, CPU, ""):
+        raise MemoryError("no room")
+
+
+def test_while_it_is_measured_the_failed_steps_tensors_are_gone(monkeypatch):
+    kept: list[weakref.ref[torch.Tensor]] = []
+
+    def failing():
+        tensor = torch.ones(8)
+        kept.append(weakref.ref(tensor))
+        raise MemoryError("no room")
+
+    def measured(*_):
+        assert kept[0]() is None
+        return 3
+
+    monkeypatch.setattr("gwainet.training.guards.largest_batch", measured)
+    with pytest.raises(TrainingError, match="about 3 would fit"), memory_explained([Sampler(9)], int, CPU, ""):
+        failing()
+
+
+def test_of_several_processes_none_makes_a_step_to_measure(monkeypatch):
+    monkeypatch.setattr("gwainet.training.guards.distributed.size", lambda: 2)
+    monkeypatch.setattr("gwainet.training.guards.largest_batch", None)
+    with (
+        pytest.raises(TrainingError, match=r"batch of 8, 4 of it here \(no room\): lower batch_size"),
+        memory_explained([Sampler(8)], int, CPU, ""),
+    ):
+        raise MemoryError("no room")
 
 
 SCRIPT = """
