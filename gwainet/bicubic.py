@@ -21,7 +21,7 @@ except ImportError:  # NumPy takes channels apart as well, more slowly
 Uint8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
 
-_BITS = 22  # of the weights' fraction (PRECISION_BITS in Pillow's Resample.c)
+BITS = 22  # of the weights' fraction (PRECISION_BITS in Pillow's Resample.c)
 _SUPPORT, _A = 2.0, -0.5  # Pillow's bicubic
 _PRODUCTS = 2**18  # OpenBLAS starts threads above: they would only stand in the other processes' way
 _UNIT = 2.0**-24  # relative rounding of float32
@@ -134,36 +134,47 @@ def _taps(of: _Pass, outputs: npt.NDArray[np.intp], inputs: int) -> npt.NDArray[
 
 def _exact(seen: npt.NDArray[np.generic], weights: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Pillow's sums. Shapes: (n, taps), (n, taps) -> (n)."""
-    total: npt.NDArray[np.int64] = (seen.astype(np.int64) * weights).sum(axis=1) + (1 << (_BITS - 1))
-    return (total >> _BITS).clip(0, 255)
+    total: npt.NDArray[np.int64] = (seen.astype(np.int64) * weights).sum(axis=1) + (1 << (BITS - 1))
+    return (total >> BITS).clip(0, 255)
+
+
+def coefficients(inputs: int, outputs: int) -> tuple[list[int], list[list[int]]]:
+    """Pillow's bicubic weights from so many pixels to so many, more or fewer.
+
+    Returns:
+        each output's first input, and its weights from there on, whole numbers in units of 2^-`BITS`.
+    """
+    # in the order and precision of Pillow's precompute_coeffs, whose float64 sums decide the last bit
+    scale = inputs / outputs
+    widening = max(scale, 1.0)  # of the kernel, where pixels become fewer
+    reach = _SUPPORT * widening
+    first, rows = [], []
+    for output in range(outputs):
+        center = (output + 0.5) * scale
+        start, end = max(int(center - reach + 0.5), 0), min(int(center + reach + 0.5), inputs)
+        weights = [_bicubic((x + start - center + 0.5) * (1.0 / widening)) for x in range(end - start)]
+        total = 0.0
+        for weight in weights:
+            total += weight
+        whole = [weight / total * (1 << BITS) for weight in weights]
+        first.append(start)
+        rows.append([int(weight - 0.5 if weight < 0 else weight + 0.5) for weight in whole])
+    return first, rows
 
 
 @lru_cache(maxsize=16)
 def _pass(inputs: int, outputs: int, lines: int) -> _Pass:
     """The weights of a pass from so many pixels to so many, over so many lines at once."""
-    scale = inputs / outputs
-    reach = _SUPPORT * scale
-    # in the order and precision of Pillow's precompute_coeffs, whose float64 sums decide the last bit
-    first, rows = [], []
-    for output in range(outputs):
-        center = (output + 0.5) * scale
-        start, end = max(int(center - reach + 0.5), 0), min(int(center + reach + 0.5), inputs)
-        weights = [_bicubic((x + start - center + 0.5) * (1.0 / scale)) for x in range(end - start)]
-        total = 0.0
-        for weight in weights:
-            total += weight
-        whole = [weight / total * (1 << _BITS) for weight in weights]
-        first.append(start)
-        rows.append([int(weight - 0.5 if weight < 0 else weight + 0.5) for weight in whole])
+    first, rows = coefficients(inputs, outputs)
     taps = max(map(len, rows))
     integers = np.array([row + [0] * (taps - len(row)) for row in rows], np.int64)
-    largest = float(np.abs(integers).sum(axis=1).max()) / (1 << _BITS)
+    largest = float(np.abs(integers).sum(axis=1).max()) / (1 << BITS)
     error = (taps + 1) * _UNIT / (1 - (taps + 1) * _UNIT) * 255 * largest  # Higham, Accuracy and Stability, (3.5)
     dense = np.zeros((inputs, outputs), np.float32)
     for output, (start, row) in enumerate(zip(first, rows, strict=True)):
-        dense[start : start + len(row), output] = np.array(row) / (1 << _BITS)
+        dense[start : start + len(row), output] = np.array(row) / (1 << BITS)
     ends = [start + len(row) for start, row in zip(first, rows, strict=True)]
-    width = _block_width(taps, outputs, math.ceil(scale), lines)
+    width = _block_width(taps, outputs, math.ceil(inputs / outputs), lines)
     blocks = []
     for start in range(0, outputs, width):
         block, seen = slice(start, start + width), slice(first[start], max(ends[start : start + width]))

@@ -5,9 +5,10 @@ Batches are a pure function of (seed, step): a resumed training sees what an uni
 
 import json
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,16 +18,16 @@ import torch
 from gwainet.errors import ContractError, DataError
 from gwainet.images import Uint8
 from gwainet.params import SCALE
-from gwainet.tensors import Means, column, network_inputs, to_tensor
+from gwainet.tensors import Means, column, from_pictures, low_inputs, on_device
 
 Split = Literal["train", "validation", "test"]
 Rows = npt.NDArray[np.int64]
+Places = TypeVar("Places", Rows, torch.Tensor)  # int64, on the host or on a device
 
 _AGAIN = "run prepare_faces again"
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """A batch for the networks, float32 tensors on one device.
 
     Attributes:
@@ -40,6 +41,73 @@ class Batch:
     i_lru: torch.Tensor
     i_gi: torch.Tensor
     i_gt: torch.Tensor
+
+
+def another_photo(rows: Places, first: Places, size: Places, word: Places) -> Places:
+    """A guide for each row: uniformly any other image of the identity, never the row itself (Sec. 4.1; D8).
+
+    Shapes: (...) each -> (...).
+
+    Args:
+        rows: of the targets.
+        first: the first row of each one's identity.
+        size: images of each one's identity, two or more.
+        word: random, in [0, 2^32).
+    """
+    shift: Places = 1 + ((word * (size - 1)) >> 32)
+    return first + (rows - first + shift) % size
+
+
+def another_person(first: Places, size: Places, bounds: tuple[int, int], word: Places) -> Places:
+    """For each row: uniformly any photo of another person.
+
+    Shapes: (...) each -> (...).
+
+    Args:
+        first: the first row of each one's identity.
+        size: images of each one's identity.
+        bounds: the rows [start, end) to choose from, in which the identity's lie.
+        word: random, in [0, 2^32).
+    """
+    start, end = bounds
+    place: Places = start + ((word * ((end - start) - size)) >> 32)
+    return place + size * (place >= first)  # without the person's own rows, which are one run
+
+
+def assemble(
+    target: torch.Tensor,
+    guide: torch.Tensor,
+    low: torch.Tensor,
+    mean: Mapping[str, torch.Tensor],
+    flip: torch.Tensor | None = None,
+    flip_guide: torch.Tensor | None = None,
+    drop_guide: torch.Tensor | None = None,
+) -> Batch:
+    """Mirror, upscale, scale and centre pictures on the device where they lie (Sec. 4.2, preprocessing).
+
+    Shapes: (B, H, W, 3), (B, H, W, 3), (B, h, w, 3), all uint8, and (B) bool each -> `Batch`.
+
+    Args:
+        target: I_GT.
+        guide: I_GI.
+        low: I_LR.
+        mean: `lr` and `hr`, (1, 3, 1, 1), to be subtracted.
+        flip: which targets to mirror, with their low-resolution images (D10).
+        flip_guide: which guides to mirror.
+        drop_guide: which guides to take away: 0, the mean colour, everywhere.
+    """
+    if flip is not None:
+        target, low = _mirrored(target, flip), _mirrored(low, flip)
+    if flip_guide is not None:
+        guide = _mirrored(guide, flip_guide)
+    i_gi = from_pictures(guide) - mean["hr"]
+    if drop_guide is not None:
+        i_gi = i_gi * ~drop_guide.view(-1, 1, 1, 1)
+    return Batch(**low_inputs(low, mean["lr"]), i_gi=i_gi, i_gt=from_pictures(target) * 2 - 1)
+
+
+def _mirrored(pictures: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
+    return torch.where(which.view(-1, 1, 1, 1), pictures.flip(2), pictures)
 
 
 class Faces:
@@ -71,7 +139,7 @@ class Faces:
             self.means = Means(lr=_colour(means["lr"]), hr=_colour(means["hr"]))
             self.digest: str = self.info["digest"]
             self.fixed_guides: bool = self.info["guides"] == "fixed"
-            self.guide_row: Rows = self.manifest["guide_row"].to_numpy(np.int64)
+            self.guide_row: Rows = self.manifest["guide_row"].to_numpy(np.int64, copy=True)
             self.other_guide_row: Rows = self.manifest["other_guide_row"].to_numpy(np.int64)
             identity: Rows = self.manifest["identity_index"].to_numpy(np.int64)
             split = self.manifest["split"].to_numpy()
@@ -114,19 +182,15 @@ class Faces:
         return np.flatnonzero(chosen).astype(np.int64)
 
     def draw_guides(self, rows: Rows, random: np.random.Generator) -> Rows:
-        """A guide for each row: uniformly any other image of the identity, never the target itself (Sec. 4.1; D8)."""
+        """A guide for each row: `another_photo`, or the manifest's own where guides are fixed."""
         if self.fixed_guides:
             return self.guide_row[rows]
-        size, first = self.identity_size[rows], self.first_row[rows]
-        shift = 1 + (random.random(len(rows)) * (size - 1)).astype(np.int64)
-        return first + (rows - first + shift) % size
+        return another_photo(rows, self.first_row[rows], self.identity_size[rows], _words(len(rows), random))
 
     def draw_others(self, rows: Rows, start: int, end: int, random: np.random.Generator) -> Rows:
-        """For each row: uniformly any photo of another person among rows [start, end), in which each row lies."""
-        others = (end - start) - self.identity_size[rows]
-        place = start + (random.random(len(rows)) * others).astype(np.int64)
-        # without the person's own rows, which are one run
-        return np.where(place >= self.first_row[rows], place + self.identity_size[rows], place).astype(np.int64)
+        """`another_person` for each row, among rows [start, end)."""
+        first, size = self.first_row[rows], self.identity_size[rows]
+        return another_person(first, size, (start, end), _words(len(rows), random))
 
     def pairs(self, rows: Rows, guide_rows: Rows) -> tuple[Uint8, Uint8]:
         """Copies of the targets and of the guides. Shapes: (B), (B) -> (B, H, W, 3), (B, H, W, 3)."""
@@ -137,33 +201,30 @@ class Faces:
         rows: Rows,
         guide_rows: Rows,
         device: torch.device,
-        flip: npt.NDArray[np.bool_] | None = None,
-        flip_guide: npt.NDArray[np.bool_] | None = None,
-        drop_guide: npt.NDArray[np.bool_] | None = None,
+        flip: torch.Tensor | None = None,
+        flip_guide: torch.Tensor | None = None,
+        drop_guide: torch.Tensor | None = None,
     ) -> Batch:
-        """Read, upscale, scale and centre (Sec. 4.2, preprocessing).
+        """Read pictures and make a batch of them.
 
         Args:
             rows: of the targets.
             guide_rows: of the guides, as many.
-            device: where the tensors go.
-            flip: which targets to mirror, with their low-resolution images (D10).
+            device: where the tensors go, and where they are made.
+            flip: as `assemble` takes it, and so are the others.
             flip_guide: which guides to mirror.
-            drop_guide: which guides to take away: 0, the mean colour, everywhere.
+            drop_guide: which guides to take away.
         """
-        (target, guide), low = self.pairs(rows, guide_rows), self._lr[rows]
-        if flip is not None:
-            target[flip], low[flip] = target[flip, :, ::-1], low[flip, :, ::-1]
-        if flip_guide is not None:
-            guide[flip_guide] = guide[flip_guide, :, ::-1]
-        i_gt, i_gi = to_tensor(target, device), to_tensor(guide, device) - column(self.means.hr, device)
-        if drop_guide is not None:
-            i_gi = i_gi * torch.from_numpy(~drop_guide).to(i_gi).view(-1, 1, 1, 1)
-        return Batch(
-            **network_inputs(low, self.means, device),
-            i_gi=i_gi,
-            i_gt=i_gt * 2 - 1,
-        )
+        target, guide, low = (on_device(part, device) for part in (*self.pairs(rows, guide_rows), self._lr[rows]))
+        return assemble(target, guide, low, self.columns(device), flip, flip_guide, drop_guide)
+
+    def columns(self, device: torch.device) -> dict[str, torch.Tensor]:
+        """The means `lr` and `hr`, (1, 3, 1, 1) each, on a device."""
+        return {name: column(values, device) for name, values in asdict(self.means).items()}
+
+
+def _words(count: int, random: np.random.Generator) -> Rows:
+    return random.integers(0, 2**32, count, np.int64)
 
 
 def _colour(values: object) -> tuple[float, float, float]:

@@ -419,6 +419,9 @@ class Promotion(Section):
     claim_seconds: PositiveFloat = Field(60.0, description="after which the claim of a killed promotion ends")
 
 
+Switch = Literal["auto", "on", "off"]
+
+
 class Runtime(Section):
     """How to run. Nothing here changes what comes out but for rounding, so DVC does not watch it."""
 
@@ -430,10 +433,29 @@ class Runtime(Section):
         description="that train one model together and share each batch; auto: one for each GPU, as far as they divide "
         "the batch",
     )
-    fold: Literal["auto", "on", "off"] = Field(
+    fold: Switch = Field(
         "auto",
         description="decoders with layers composed into one: the same function but for rounding, and faster (auto: "
         "where that was measured, docs/performance.md)",
+    )
+    data: Literal["auto", "host", "device", "ahead"] = Field(
+        "auto",
+        description="where a training's pictures lie: on the disk's pages, read when needed (host); in the device's "
+        "memory; or on the disk's pages, read ahead into pinned memory. auto: host on a CPU; on a GPU device, or ahead "
+        "where they take more than half of its free memory",
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="of a training's convolutions; weights, losses, penalty, flow and grid are float32 in any case. "
+        "auto: bfloat16 on a GPU, float32 on a CPU",
+    )
+    channels_last: Switch = Field("auto", description="memory layout of a training's features; auto: on a GPU")
+    compile: Switch = Field("auto", description="networks by torch.compile while training; auto: on a GPU")
+    cuda_graph: Switch = Field(
+        "auto", description="a training's step captured once and replayed; auto: on a GPU, where one process trains"
+    )
+    joint_critic_batches: Switch = Field(
+        "auto", description="the generator answers all critic batches of a step in one call; auto: on a GPU"
     )
     checkpoint_seconds: PositiveFloat = Field(60.0, description="between checkpoints of a training")
 

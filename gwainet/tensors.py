@@ -5,7 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from gwainet.images import Uint8, upscale
+from gwainet.enlarge import enlarge
+from gwainet.images import Uint8
+from gwainet.params import SCALE
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,15 @@ def network_inputs(low: Uint8, means: Means, device: torch.device) -> dict[str, 
 
     Shapes: (B, h, w, 3) uint8 -> `i_lr` (B, 3, h, w), `i_lru` (B, 3, 8h, 8w).
     """
-    mean = column(means.lr, device)
-    upscaled = np.stack([upscale(image) for image in low])
-    return {"i_lr": to_tensor(low, device) - mean, "i_lru": to_tensor(upscaled, device) - mean}
+    return low_inputs(on_device(low, device), column(means.lr, device))
+
+
+def low_inputs(low: torch.Tensor, mean: torch.Tensor) -> dict[str, torch.Tensor]:
+    """`network_inputs` of pictures that lie on the device; I_LRU is rounded to uint8, as Pillow does (D4).
+
+    Shapes: (B, h, w, 3) uint8, (1, 3, 1, 1) -> `i_lr` (B, 3, h, w), `i_lru` (B, 3, 8h, 8w).
+    """
+    return {"i_lr": from_pictures(low) - mean, "i_lru": from_pictures(enlarge(low, SCALE)) - mean}
 
 
 def guide_input(guide: Uint8, means: Means, device: torch.device) -> torch.Tensor:
@@ -51,8 +59,13 @@ def as_pictures(i_sr: torch.Tensor) -> torch.Tensor:
 
 def to_tensor(images: Uint8, device: torch.device) -> torch.Tensor:
     """uint8 (B, H, W, 3) -> float32 (B, 3, H, W) in [0, 1]."""
+    return from_pictures(on_device(images, device))
+
+
+def on_device(images: Uint8, device: torch.device) -> torch.Tensor:
+    """Pictures as they are, on a device. Shapes: (B, H, W, 3) uint8 -> the same."""
     # Pillow's arrays are read-only, which torch warns of
-    return from_pictures(torch.from_numpy(np.require(images, requirements=("C", "W"))).to(device))
+    return torch.from_numpy(np.require(images, requirements=("C", "W"))).to(device)
 
 
 def from_pictures(images: torch.Tensor) -> torch.Tensor:

@@ -145,6 +145,9 @@ def test_an_identity_that_is_in_two_splits_is_not_one_run_of_guides(copy):
 # ---------------------------------------------------------------- batches
 
 
+mirror = torch.from_numpy
+
+
 def reference(directory: Path, row: int, guide: int, flip: bool = False, flip_guide: bool = False):
     """One image's part of a batch, image by image with Pillow and float64."""
     info = json.loads((directory / "faces.json").read_text())
@@ -190,14 +193,30 @@ def test_flips_mirror_target_and_low_resolution_together_and_the_guide_on_its_ow
     rows, guides = np.array([0, 5, 9, 14]), np.array([1, 6, 8, 13])
     flips, guide_flips = np.array([True, True, False, False]), np.array([True, False, True, False])
     faces = Faces(sampled)
-    assert_batch(faces.batch(rows, guides, CPU, flips, guide_flips), sampled, rows, guides, flips, guide_flips)
-    assert_batch(faces.batch(rows, guides, CPU, flip=flips), sampled, rows, guides, flips)
-    assert_batch(faces.batch(rows, guides, CPU, flip_guide=guide_flips), sampled, rows, guides, None, guide_flips)
+    assert_batch(
+        faces.batch(rows, guides, CPU, mirror(flips), mirror(guide_flips)),
+        sampled,
+        rows,
+        guides,
+        flips,
+        guide_flips,
+    )
+    assert_batch(faces.batch(rows, guides, CPU, flip=mirror(flips)), sampled, rows, guides, flips)
+    assert_batch(
+        faces.batch(rows, guides, CPU, flip_guide=mirror(guide_flips)),
+        sampled,
+        rows,
+        guides,
+        None,
+        guide_flips,
+    )
 
 
 def test_one_row_may_stand_several_times_in_a_batch_flipped_or_not(sampled):
     rows, guides, flips = np.array([3, 3, 3]), np.array([3, 2, 3]), np.array([False, True, False])
-    assert_batch(Faces(sampled).batch(rows, guides, CPU, flips, flips), sampled, rows, guides, flips, flips)
+    assert_batch(
+        Faces(sampled).batch(rows, guides, CPU, mirror(flips), mirror(flips)), sampled, rows, guides, flips, flips
+    )
 
 
 def test_the_training_splits_batches_are_centred(sampled):
@@ -213,7 +232,7 @@ def test_batches_change_nothing_on_the_disk_and_nothing_in_later_batches(sampled
     faces = Faces(sampled)
     rows, every = np.arange(8), np.ones(8, bool)
     first = faces.batch(rows, rows[::-1].copy(), CPU)
-    faces.batch(rows, rows, CPU, every, every).i_gt.zero_()
+    faces.batch(rows, rows, CPU, mirror(every), mirror(every)).i_gt.zero_()
     again = faces.batch(rows, rows[::-1].copy(), CPU)
     for name in ("i_lr", "i_lru", "i_gi", "i_gt"):
         assert torch.equal(getattr(first, name), getattr(again, name))

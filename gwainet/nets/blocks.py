@@ -29,6 +29,18 @@ class SameConv2d(nn.Conv2d):
         return super().forward(F.pad(input, (left, right, top, bottom)))
 
 
+class PreciseConv2d(SameConv2d):
+    """A convolution in its weights' own precision, whatever autocast says.
+
+    Wnet's last one: a flow rounded to bfloat16 moves pixels by up to half a pixel.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        """Convolve."""
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(input.to(self.weight.dtype))
+
+
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     """Zeros before and after a side of `size` pixels under TensorFlow's SAME rule, the odd one after (N1)."""
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gwainet.nets.blocks import Decoding, SameConv2d, Upscale2x, decode
+from gwainet.nets.blocks import Decoding, PreciseConv2d, SameConv2d, Upscale2x, decode
 
 Side = Literal["first", "middle", "last"]
 SIDES: tuple[Side, ...] = ("first", "middle", "last")
@@ -152,7 +152,13 @@ def _before(conv: nn.Module, behind: Composed, dtype: torch.dtype) -> Composed:
 
 
 def _parameters(conv: nn.Module, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    if type(conv) is not SameConv2d or conv.kernel_size != (3, 3) or conv.stride != (1, 1) or conv.bias is None:
+    if (
+        not isinstance(conv, SameConv2d)
+        or type(conv) not in (SameConv2d, PreciseConv2d)  # another subclass may do more than convolve
+        or conv.kernel_size != (3, 3)
+        or conv.stride != (1, 1)
+        or conv.bias is None
+    ):
         raise TypeError(f"gwainet.nets.folded cannot compose a decoder's {conv}")
     return conv.weight.to(dtype), conv.bias.to(dtype)
 
@@ -205,6 +211,9 @@ class FoldedDecoder:
             composed = make(stages[plain:], last, last.weight.dtype)
         for stage in stages[:plain]:
             x = stage(x)
+        if isinstance(last, PreciseConv2d):
+            with torch.autocast(x.device.type, enabled=False):
+                return composed(x.to(last.weight.dtype))
         return composed(x)
 
     def _kept_or_composed(self, stages: Sequence[nn.Module], last: nn.Module, dtype: torch.dtype) -> Composed:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gwainet.nets.blocks import Decoding, Downscale8x, SameConv2d, Upscale2x, residual_blocks
+from gwainet.nets.blocks import Decoding, Downscale8x, PreciseConv2d, SameConv2d, Upscale2x, residual_blocks
 
 Sampler = Literal["paper", "released", "border"]
 
@@ -29,7 +29,7 @@ class Wnet(Decoding):
         self.blocks = residual_blocks(blocks, width)
         self.conv_before_skip = SameConv2d(width, width)
         self.upscale = nn.Sequential(Upscale2x(width), Upscale2x(width), Upscale2x(width))
-        self.conv_flow = SameConv2d(width, 2)
+        self.conv_flow = PreciseConv2d(width, 2)
 
     def forward(self, i_lru: Tensor, i_gi: Tensor) -> Tensor:
         """Flow field omega of Eq. 3."""
@@ -65,7 +65,8 @@ def warp(i_gi: Tensor, omega: Tensor, sampler: Sampler = "paper") -> Tensor:
     """
     rho = sampling_grid(omega)
     padding = "zeros" if sampler == "paper" else "border"
-    i_gw = F.grid_sample(i_gi.to(rho.dtype), rho, mode="bilinear", padding_mode=padding, align_corners=True)
+    with torch.autocast(i_gi.device.type, enabled=False):
+        i_gw = F.grid_sample(i_gi.to(rho.dtype), rho, mode="bilinear", padding_mode=padding, align_corners=True)
     if sampler == "released":
         inside = ((rho >= -1) & (rho < 1)).all(dim=-1)  # (B, H, W)
         i_gw = i_gw * inside.unsqueeze(1)

@@ -9,7 +9,7 @@ resampling, losses and Adam are not counted. FLOPs are twice as many.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,10 @@ from gwainet.dataset import Faces
 from gwainet.nets.model import build_cnet, build_generator, build_inet
 from gwainet.params import SCALE, Networks, Params
 from gwainet.plan.rehearsal import rehearse, settings_of
+from gwainet.training.engine import Engine
+from gwainet.training.feeds import Feed, HostFeed, Sampler
+
+Made = TypeVar("Made")
 
 _CPU = torch.device("cpu")
 
@@ -120,11 +124,43 @@ def _network(name: str, module: nn.Module, *inputs: Tensor | list[Tensor]) -> Ne
     return Network(name, parameters, counter.macs)
 
 
+class _FirstStep(Feed[Made]):
+    """The batches of the first step, read when this is made: they are drawn by real numbers."""
+
+    def __init__(self, sampler: Sampler[Made], device: torch.device, updates: int) -> None:
+        super().__init__(sampler, device, updates)
+        plain = HostFeed(sampler, device, updates)
+        plain.ready(0)
+        self._batches = [plain.batch(number) for number in range(updates)]
+        self._epsilons = [plain.epsilon(number) for number in range(updates)] if "epsilon" in sampler.drawn(0) else []
+
+    def ready(self, step: int) -> None:
+        """All is read."""
+
+    def batch(self, number: int = 0) -> Made:
+        """One of them."""
+        return self._batches[number]
+
+    def epsilon(self, number: int = 0) -> Tensor:
+        """Epsilon of one of them."""
+        return self._epsilons[number]
+
+
+class _Rehearsed(Engine):
+    """The plain engine, with batches that are read when it is taken up."""
+
+    def feed(self, sampler: Sampler[Made], device: torch.device, updates: int = 1) -> Feed[Made]:
+        """A feed that has read its first step."""
+        return _FirstStep(sampler, device, updates)
+
+
 def count_step(stage: str, variant: str | None, params: Params, faces: Faces) -> Step:
     """Run one step of a training stage's phase without memory, and count."""
     updates: Counter[str] = Counter()
     with without_memory():
         phase = rehearse(stage, variant, params, faces, _CPU)(settings_of(params, stage).batch_size)
+    phase.use(_Rehearsed())
+    with without_memory():
         for name, optimiser in phase.optimisers.items():
             optimiser.register_step_post_hook(lambda *_, name=name: updates.update([name]))
         with MacCounter() as counter:

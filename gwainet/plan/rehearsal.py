@@ -13,21 +13,21 @@ from gwainet.files import write_json
 from gwainet.images import downscale
 from gwainet.nets.inet import PairHead
 from gwainet.nets.model import build_cnet, build_generator, build_inet, build_wnet
-from gwainet.params import Params, PretrainInet, PretrainWnet, TrainAdversarial, TrainPsnr
+from gwainet.params import SCALE, Params, PretrainInet, PretrainWnet, TrainAdversarial, TrainPsnr
 from gwainet.stages.train_adversarial import has_identity_loss
-from gwainet.training.loop import Phase
 from gwainet.training.phases import (
     AdversarialPhase,
     IdentityPhase,
     PsnrPhase,
     Settings,
+    TrainingPhase,
     WarpPhase,
 )
 from gwainet.training.validation import VALIDATION_BATCH
 
 
-def write_noise(directory: Path, height: int, width: int) -> Faces:
-    """Write prepared faces of noise and open them: one validation batch of each split, two pictures of each person.
+def write_noise(directory: Path, height: int, width: int, targets: int = VALIDATION_BATCH) -> Faces:
+    """Write prepared faces of noise and open them: two pictures of each person, a batch of them for validations.
 
     Only what a training reads (docs/formats.md). What a step costs does not depend on what the pictures show.
 
@@ -35,19 +35,25 @@ def write_noise(directory: Path, height: int, width: int) -> Faces:
         directory: an existing one.
         height: of the pictures, divisible by 8.
         width: of the pictures, divisible by 8.
+        targets: to train on, an even number.
     """
-    count = 2 * VALIDATION_BATCH
-    rows = np.arange(count)
-    hr = np.random.default_rng(0).integers(0, 256, (count, height, width, 3), np.uint8)
+    count = targets + VALIDATION_BATCH
+    rows, random = np.arange(count), np.random.default_rng(0)
+    hr, lr = (
+        np.lib.format.open_memmap(directory / name, "w+", np.uint8, (count, height // scale, width // scale, 3))
+        for name, scale in (("hr.npy", 1), ("lr.npy", SCALE))
+    )
+    for start in range(0, count, _TOGETHER):
+        part = slice(start, start + _TOGETHER)
+        hr[part] = random.integers(0, 256, hr[part].shape, np.uint8)
+        lr[part] = downscale(hr[part])
     manifest = {
-        "split": np.where(rows < VALIDATION_BATCH, "train", "validation"),
+        "split": np.where(rows < targets, "train", "validation"),
         "identity_index": rows // 2,
         "is_target": True,
         "guide_row": rows ^ 1,
         "other_guide_row": -1,
     }
-    np.save(directory / "hr.npy", hr)
-    np.save(directory / "lr.npy", np.stack([downscale(picture) for picture in hr]))
     pd.DataFrame(manifest).to_parquet(directory / "manifest.parquet", index=False)
     means = {"lr": [0.5] * 3, "hr": [0.5] * 3}
     write_json(
@@ -62,6 +68,8 @@ def settings_of(params: Params, stage: str) -> Settings:
     settings: Settings = getattr(params, stage)
     return settings
 
+
+_TOGETHER = 256  # pictures written at a time
 
 S = TypeVar("S", PretrainInet, PretrainWnet, TrainPsnr, TrainAdversarial)
 
@@ -78,7 +86,7 @@ def validated_faces(batch_size: int) -> int:
 
 def rehearse(
     stage: str, variant: str | None, params: Params, faces: Faces, device: torch.device
-) -> Callable[[int], Phase]:
+) -> Callable[[int], TrainingPhase]:
     """Build a training stage's networks; what is returned makes its phase for a batch size.
 
     The networks have fresh weights: where a stage starts from another's, they have other values and the same sizes.

@@ -12,6 +12,7 @@ from gwainet.errors import GwainetError
 from gwainet.params import Params
 from gwainet.plan.rehearsal import rehearse, settings_of, validated_faces
 from gwainet.training.device import describe, fold_for_training
+from gwainet.training.engine import choose_engine
 
 FEWEST, MOST = 2, 20  # steps to time: below, there is no spread to see; above, the median moves no more
 GROWTH = 4  # from one batch size tried to the next
@@ -54,20 +55,26 @@ def time_phase(
         make_phase = rehearse(stage, variant, params, faces, device)
         phase = make_phase(size)
         fold_for_training(phase.modules.values(), params.runtime, device)  # the networks stay when the batch grows
+        engine = choose_engine(params.runtime, device, faces)
 
         def step() -> object:
             return phase.step(0)
 
-        _clock(step, device)  # the first one also allocates and chooses algorithms
-        taken = _clock(step, device)
+        def settle() -> float:
+            """Make the steps that also allocate, choose algorithms and compile; time the next one."""
+            phase.use(engine)
+            for _ in range(engine.settling):
+                _clock(step, device)
+            return _clock(step, device)
+
+        taken = settle()
         while size < full:
             larger = min(full, size * GROWTH)
             # a warm-up and the fewest steps, if the time grew as the batch does: it grows no faster
             if time.perf_counter() + (1 + FEWEST) * taken * larger / size > end:
                 break
             size, phase = larger, make_phase(larger)
-            _clock(step, device)
-            taken = _clock(step, device)
+            taken = settle()
         times = [taken]
         while len(times) < MOST and time.perf_counter() + taken < end:
             times.append(_clock(step, device))

@@ -52,6 +52,7 @@ CODE = (
     "dataset.py",
     "identity.py",
     "bicubic.py",
+    "enlarge.py",
     "images.py",
     "metrics.py",
     "psnr.py",

@@ -25,6 +25,8 @@ class Average:
         if decay:
             self.model = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
             self.model.requires_grad_(False)
+            # it is compared with 0 at every step, which must not wait for a GPU
+            self.model.n_averaged = self.model.n_averaged.cpu()
             self.kept = cast("Generator", self.model.module)
 
     def update(self, generator: Generator) -> None:

@@ -1,9 +1,10 @@
 """The phases of Sec. 4.2 as steps and validations; `gwainet.training.loop.fit` runs them."""
 
 import itertools
-from collections.abc import Iterable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ from scipy.stats import mannwhitneyu
 from torch import Tensor, nn
 
 from gwainet import images, losses
-from gwainet.dataset import Faces, Rows
+from gwainet.dataset import Batch, Faces, Rows
 from gwainet.nets.cnet import Cnet
 from gwainet.nets.inet import Inet, PairHead
 from gwainet.nets.model import Generator
@@ -33,23 +34,35 @@ from gwainet.psnr import psnr
 from gwainet.tensors import column, to_tensor, to_uint8
 from gwainet.training import distributed
 from gwainet.training.average import Average
+from gwainet.training.draws import words
+from gwainet.training.engine import PLAIN, Engine
+from gwainet.training.feeds import Feed
 from gwainet.training.pictures import SAMPLE_FACES, sample_rows, sheet
 from gwainet.training.rates import factor, set_rates
-from gwainet.training.sampling import BatchSampler, PairSampler, Stream, draw_partners, generator_for
+from gwainet.training.sampling import VALIDATION_PAIRS, BatchSampler, PairSampler, Stream, draw_partners
 from gwainet.training.validation import gains_over_bicubic, mean_psnr, over_batches, sample_sheet, validation_rows
+
+_CPU = torch.device("cpu")
 
 Settings = PretrainInet | PretrainWnet | TrainPsnr | TrainAdversarial
 M = TypeVar("M", bound=nn.Module)
 
 
-def adam(parameters: Iterable[nn.Parameter], settings: Training, learning_rate: float) -> torch.optim.Adam:
-    """Adam with the settings of Sec. 4.2; a phase starts with a new one (L10)."""
+def adam(
+    parameters: Iterable[nn.Parameter], settings: Training, learning_rate: float, device: torch.device = _CPU
+) -> torch.optim.Adam:
+    """Adam with the settings of Sec. 4.2; a phase starts with a new one (L10).
+
+    On a GPU its learning rate and its count of steps lie on the device, where a captured step reads and changes them.
+    """
+    on_gpu = device.type == "cuda"
     return torch.optim.Adam(
         list(parameters),
-        lr=learning_rate,
+        lr=torch.tensor(learning_rate, device=device) if on_gpu else learning_rate,
         betas=(settings.beta1, settings.beta2),
         eps=settings.epsilon,
         fused=True,  # one kernel for all parameters, a third of the loop's time on a CPU too
+        capturable=on_gpu,
     )
 
 
@@ -98,7 +111,69 @@ def _batches(faces: Faces, settings: TrainPsnr | TrainAdversarial, stream: Strea
     )
 
 
-class WarpPhase:
+class TrainingPhase(ABC):
+    """A phase's steps: what the host does before one, and the updates, which read nothing that the host decides.
+
+    Attributes:
+        device: where it trains.
+        modules: what is trained, saved and restored.
+        optimisers: theirs.
+        samplers: of its batches.
+        feeds: that bring them to the device.
+        rates: of learning.
+    """
+
+    device: torch.device
+    modules: dict[str, nn.Module]
+    optimisers: dict[str, torch.optim.Optimizer]
+    samplers: list[BatchSampler]
+    feeds: list[Feed[Any]]
+    rates: _Rates
+
+    def use(self, engine: Engine) -> None:
+        """Compute steps as an engine does; without, the plain way."""
+        self.engine = engine
+        self.feeds = self._feeds(engine)
+        self._compile(engine)
+        self._run = engine.runner(self.update)
+
+    def step(self, step: int) -> dict[str, Tensor]:
+        """The updates of a step; its losses may be overwritten by the next step's."""
+        self.ready(step)
+        return self._run()
+
+    def ready(self, step: int) -> None:
+        """Do what the host does before a step."""
+        self.rates.set(step)
+        for feed in self.feeds:
+            feed.ready(step)
+
+    @abstractmethod
+    def update(self) -> dict[str, Tensor]:
+        """The updates of the step that is ready."""
+
+    @abstractmethod
+    def validate(self) -> dict[str, float]:
+        """Numbers on the validation split."""
+
+    @abstractmethod
+    def samples(self) -> Image.Image:
+        """A picture of fixed validation faces."""
+
+    @abstractmethod
+    def gains(self) -> pd.DataFrame | None:
+        """What each validation face gains over bicubic, as `gain` in dB; None where nothing is super-resolved."""
+
+    @abstractmethod
+    def _feeds(self, engine: Engine) -> list[Feed[Any]]:
+        """Feeds of all its samplers."""
+
+    @abstractmethod
+    def _compile(self, engine: Engine) -> None:
+        """Take the networks as the engine wants them to be called."""
+
+
+class WarpPhase(TrainingPhase):
     """Wnet alone: L1 between the warped guide and the ground truth, both in [-1, 1] (Sec. 4.2; L2)."""
 
     def __init__(
@@ -108,23 +183,32 @@ class WarpPhase:
         self.batches = BatchSampler(faces, settings.batch_size, settings.seed, "generator", settings.horizontal_flip)
         self.rows = validation_rows(faces, settings)
         self.mean = column(faces.means.hr, device)
-        self.modules: dict[str, nn.Module] = {"wnet": self.wnet}
-        optimiser = adam(self.wnet.parameters(), settings, settings.learning_rate)
-        self.optimisers: dict[str, torch.optim.Optimizer] = {"wnet": optimiser}
+        self.modules = {"wnet": self.wnet}
+        optimiser = adam(self.wnet.parameters(), settings, settings.learning_rate, device)
+        self.optimisers = {"wnet": optimiser}
         self.rates = _Rates(settings, len(self.batches.targets), self.optimisers)
         self.samplers = [self.batches]
+        self.use(PLAIN)
 
-    def _warped(self, i_lru: Tensor, i_gi: Tensor) -> tuple[Tensor, Tensor]:
+    def _feeds(self, engine: Engine) -> list[Feed[Any]]:
+        self.feed = engine.feed(self.batches, self.device)
+        return [self.feed]
+
+    def _compile(self, engine: Engine) -> None:
+        self._wnet = engine.module(self.wnet)
+
+    def _warped(self, i_lru: Tensor, i_gi: Tensor, wnet: nn.Module) -> tuple[Tensor, Tensor]:
         """The warped guide in [-1, 1], and the flow."""
-        omega = self.wnet(i_lru, i_gi)
+        omega = wnet(i_lru, i_gi)
         i_gw = warp(i_gi, omega, self.sampler)
         return (i_gw + self.mean) * 2 - 1, omega
 
-    def step(self, step: int) -> dict[str, Tensor]:
+    def update(self) -> dict[str, Tensor]:
         """One update of Wnet."""
-        self.rates.set(step)
-        batch = self.batches.batch(step, self.device)
-        loss = losses.content_loss(self._warped(batch.i_lru, batch.i_gi)[0], batch.i_gt)
+        batch = self.feed.batch()
+        with self.engine.autocast(self.device):
+            warped, _ = self._warped(batch.i_lru, batch.i_gi, self._wnet)
+        loss = losses.content_loss(warped, batch.i_gt)
         _update(self.optimisers["wnet"], loss)
         return {"warp": loss}
 
@@ -143,7 +227,7 @@ class WarpPhase:
 
     def _pictures(self, rows: Rows) -> tuple[images.Uint8, Tensor]:
         batch = self.faces.batch(rows, self.faces.guide_row[rows], self.device)
-        warped, omega = self._warped(batch.i_lru, batch.i_gi)
+        warped, omega = self._warped(batch.i_lru, batch.i_gi, self.wnet)
         return to_uint8(warped), omega
 
     @torch.inference_mode()
@@ -157,7 +241,7 @@ class WarpPhase:
         """None: nothing is super-resolved."""
 
 
-class _GeneratorPhase:
+class _GeneratorPhase(TrainingPhase):
     """What the phases that train a generator share: its batches, its average, its validation."""
 
     def __init__(self, generator: Generator, faces: Faces, settings: GeneratorTraining, device: torch.device) -> None:
@@ -165,9 +249,24 @@ class _GeneratorPhase:
         self.rows = validation_rows(faces, settings)
         self.average = Average(self.generator, settings.ema_decay)
         self.kept = self.average.kept
-        self.modules: dict[str, nn.Module] = {"generator": self.generator}
+        self.modules = {"generator": self.generator}
         if self.average.model is not None:
             self.modules["average"] = self.average.model
+
+    def _compile(self, engine: Engine) -> None:
+        self._generator = engine.module(self.generator)
+
+    def step(self, step: int) -> dict[str, Tensor]:
+        """The updates of a step, then the average's: it decides on the host whether it is its first."""
+        made = super().step(step)
+        self.average.update(self.generator)
+        return made
+
+    def _super_resolved(self, batch: Batch) -> Tensor:
+        """I_SR as steps compute it, float32 at least. Shapes: -> (B, 3, H, W)."""
+        with self.engine.autocast(self.device):
+            i_sr: Tensor = self._generator(batch.i_lr, batch.i_lru, batch.i_gi).i_sr
+        return _precise(i_sr)
 
     def validate(self) -> dict[str, float]:
         """PSNR with the fixed guides, dB (M1)."""
@@ -188,27 +287,30 @@ class PsnrPhase(_GeneratorPhase):
     def __init__(self, generator: Generator, faces: Faces, settings: TrainPsnr, device: torch.device) -> None:
         super().__init__(generator, faces, settings, device)
         self.batches = _batches(faces, settings, "generator")
-        optimiser = adam(generator.gnet.parameters(), settings, settings.learning_rate)
+        optimiser = adam(generator.gnet.parameters(), settings, settings.learning_rate, device)
         if generator.wnet is not None:
             slower = settings.wnet_learning_rate_factor
             optimiser.add_param_group(
                 {
                     "params": list(generator.wnet.parameters()),
-                    "lr": settings.learning_rate * slower,
+                    "lr": optimiser.defaults["lr"] * slower,
                     "rate_factor": slower,
                 }
             )
-        self.optimisers: dict[str, torch.optim.Optimizer] = {"generator": optimiser}
+        self.optimisers = {"generator": optimiser}
         self.rates = _Rates(settings, len(self.batches.targets), self.optimisers)
         self.samplers = [self.batches]
+        self.use(PLAIN)
 
-    def step(self, step: int) -> dict[str, Tensor]:
+    def _feeds(self, engine: Engine) -> list[Feed[Any]]:
+        self.feed = engine.feed(self.batches, self.device)
+        return [self.feed]
+
+    def update(self) -> dict[str, Tensor]:
         """One update of Wnet and Gnet."""
-        self.rates.set(step)
-        batch = self.batches.batch(step, self.device)
-        loss = losses.content_loss(self.generator(batch.i_lr, batch.i_lru, batch.i_gi).i_sr, batch.i_gt)
+        batch = self.feed.batch()
+        loss = losses.content_loss(self._super_resolved(batch), batch.i_gt)
         _update(self.optimisers["generator"], loss)
-        self.average.update(self.generator)
         return {"content": loss}
 
 
@@ -236,61 +338,90 @@ class AdversarialPhase(_GeneratorPhase):
         self.samplers = [self.batches, self.critic_batches]
         first = settings.schedule[0].learning_rate if settings.schedule else 1.0
         self.modules["critic"] = self.critic
-        self.optimisers: dict[str, torch.optim.Optimizer] = {
-            "generator": adam(generator.parameters(), settings, first),
-            "critic": adam(critic.parameters(), settings, first),
+        self.optimisers = {
+            "generator": adam(generator.parameters(), settings, first, device),
+            "critic": adam(critic.parameters(), settings, first, device),
         }
         self.rates = _Rates(settings, len(self.batches.targets), self.optimisers)
+        self.use(PLAIN)
 
-    def step(self, step: int) -> dict[str, Tensor]:
+    def _feeds(self, engine: Engine) -> list[Feed[Any]]:
+        self.feed = engine.feed(self.batches, self.device)
+        self.critic_feed = engine.feed(self.critic_batches, self.device, self.settings.critic_updates)
+        return [self.feed, self.critic_feed]
+
+    def _compile(self, engine: Engine) -> None:
+        super()._compile(engine)
+        self._inet = None if self.inet is None else engine.module(self.inet)
+        if engine.channels_last:
+            self.critic.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def update(self) -> dict[str, Tensor]:
         """The critic's updates, then the generator's."""
-        self.rates.set(step)
-        updates = self.settings.critic_updates
-        for number in range(updates):
-            critic = self.critic_step(step * updates + number)
-        return {**critic, **self.generator_step(step)}
+        for number, (i_sr, i_gt) in enumerate(self.critic_pictures()):
+            critic = self.critic_update(i_sr, i_gt, number)
+        return {**critic, **self.generator_update()}
 
-    def critic_step(self, step: int) -> dict[str, Tensor]:
-        """One update of Cnet (Eq. 8); the super-resolved images carry no gradient (L8)."""
-        batch = self.critic_batches.batch(step, self.device)
-        with torch.no_grad():
-            i_sr = self.generator(batch.i_lr, batch.i_lru, batch.i_gi).i_sr
+    def critic_pictures(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """I_SR, without gradient, and I_GT of each of the critic's batches (L8)."""
+        updates = self.settings.critic_updates
+        if self.engine.joint:
+            batch = self.critic_feed.joint()
+            with torch.no_grad():
+                i_sr = self._super_resolved(batch)
+            yield from zip(i_sr.chunk(updates), batch.i_gt.chunk(updates), strict=True)
+            return
+        for number in range(updates):
+            batch = self.critic_feed.batch(number)
+            with torch.no_grad():
+                i_sr = self._super_resolved(batch)
+            yield i_sr, batch.i_gt
+
+    def _judged(self, image: Tensor) -> Tensor:
+        """D of pictures as steps compute it, float32 at least."""
+        with self.engine.autocast(self.device):
+            judged: Tensor = self.critic(image)
+        return _precise(judged)
+
+    def critic_update(self, i_sr: Tensor, i_gt: Tensor, number: int) -> dict[str, Tensor]:
+        """One update of Cnet (Eq. 8), by the batch of this number."""
         gradient_at = partial(critic_gradient, self.critic)
         if self.settings.objective == "r1":
-            penalty = losses.r1_penalty(gradient_at, batch.i_gt)
-            fake, real = self.critic(i_sr), self.critic(batch.i_gt)
+            penalty = losses.r1_penalty(gradient_at, i_gt)
+            fake, real = self._judged(i_sr), self._judged(i_gt)
             loss, distance = losses.logistic_critic_loss(fake, real, penalty, self.settings.lambda_r1), "margin"
         else:
-            epsilon = self.critic_batches.epsilon(step, self.device)
-            penalty = losses.gradient_penalty(gradient_at, i_sr, batch.i_gt, epsilon)
-            fake, real = self.critic(i_sr), self.critic(batch.i_gt)
+            epsilon = self.critic_feed.epsilon(number)
+            penalty = losses.gradient_penalty(gradient_at, i_sr, i_gt, epsilon)
+            fake, real = self._judged(i_sr), self._judged(i_gt)
             loss, distance = losses.critic_loss(fake, real, penalty, self.settings.lambda_gp), "wasserstein"
         _update(self.optimisers["critic"], loss)
         return {"critic": loss, distance: (real.mean() - fake.mean()).detach(), "penalty": penalty}
 
-    def generator_step(self, step: int) -> dict[str, Tensor]:
+    def generator_update(self) -> dict[str, Tensor]:
         """One update of Wnet and Gnet (Eq. 9); Cnet and Inet stay as they are."""
-        batch = self.batches.batch(step, self.device)
-        i_sr = self.generator(batch.i_lr, batch.i_lru, batch.i_gi).i_sr
+        batch = self.feed.batch()
+        i_sr = self._super_resolved(batch)
         content = losses.content_loss(i_sr, batch.i_gt)
         self.critic.requires_grad_(False)  # saves its weights' gradients, which nobody wants here
         by_r1 = self.settings.objective == "r1"
         adversarial_loss = losses.logistic_adversarial_loss if by_r1 else losses.adversarial_loss
-        adversarial = adversarial_loss(self.critic(i_sr))
+        adversarial = adversarial_loss(self._judged(i_sr))
         identity = torch.zeros((), device=self.device)
-        if self.inet is not None:
-            with torch.no_grad():
-                embedding_gt = self.inet(batch.i_gt)
-            identity = losses.identity_loss(self.inet(i_sr), embedding_gt)
+        if self._inet is not None:
+            with self.engine.autocast(self.device):
+                with torch.no_grad():
+                    embedding_gt = self._inet(batch.i_gt)
+                embedding_sr = self._inet(i_sr)
+            identity = losses.identity_loss(_precise(embedding_sr), _precise(embedding_gt))
         lambda_id = self.settings.lambda_id if self.inet is not None else 0.0
         loss = losses.total_loss(content, adversarial, identity, self.settings.lambda_adv, lambda_id)
         _update(self.optimisers["generator"], loss)
         self.critic.requires_grad_(True)
-        self.average.update(self.generator)
         return {"total": loss, "content": content, "adversarial": adversarial, "identity": identity}
 
 
-class IdentityPhase:
+class IdentityPhase(TrainingPhase):
     """Inet as a siamese network: do two pictures show one person? (Sec. 3.2, Eq. 5; Sec. 4.2; L5)."""
 
     def __init__(self, inet: Inet, head: PairHead, faces: Faces, settings: PretrainInet, device: torch.device) -> None:
@@ -299,47 +430,55 @@ class IdentityPhase:
         self.rows = validation_rows(faces, settings)
         split = faces.manifest["split"].to_numpy()
         places = np.flatnonzero(split == "validation")
-        draws = generator_for(settings.seed, 3)  # the validation pairs are fixed
-        self.partners, self.same = draw_partners(faces, self.rows, int(places[0]), int(places[-1]) + 1, draws)
-        self.modules: dict[str, nn.Module] = {"inet": inet, "head": head}
+        bounds = int(places[0]), int(places[-1]) + 1
+        drawn = words(settings.seed, VALIDATION_PAIRS, torch.arange(len(self.rows)))  # these pairs are fixed
+        self.partners, self.same = draw_partners(faces, torch.from_numpy(self.rows), bounds, drawn)
+        self.modules = {"inet": inet, "head": head}
         parameters = itertools.chain(inet.parameters(), head.parameters())
-        self.optimisers: dict[str, torch.optim.Optimizer] = {"inet": adam(parameters, settings, settings.learning_rate)}
+        self.optimisers = {"inet": adam(parameters, settings, settings.learning_rate, device)}
         self.rates = _Rates(settings, len(self.pairs.anchors.targets), self.optimisers)
         self.samplers = [self.pairs.anchors]
+        self.use(PLAIN)
 
-    def _pictures(self, rows: Rows) -> Tensor:
-        return to_tensor(self.faces.hr[rows], self.device) * 2 - 1
+    def _feeds(self, engine: Engine) -> list[Feed[Any]]:
+        self.feed = engine.feed(self.pairs, self.device)
+        return [self.feed]
+
+    def _compile(self, engine: Engine) -> None:
+        self._inet = engine.module(self.inet)
 
     def _logits(self, first: Rows, second: Rows) -> Tensor:
-        embeddings = self.inet(self._pictures(np.concatenate([first, second])))
-        logit: Tensor = self.head(*embeddings.chunk(2))
+        pictures = to_tensor(self.faces.hr[np.concatenate([first, second])], self.device) * 2 - 1
+        logit: Tensor = self.head(*self.inet(pictures).chunk(2))
         return logit
 
-    def step(self, step: int) -> dict[str, Tensor]:
+    def update(self) -> dict[str, Tensor]:
         """One update of Inet and the pair head."""
-        self.rates.set(step)
-        first, second, same = self.pairs.rows(step)
-        loss = losses.pair_loss(self._logits(first, second), torch.from_numpy(same).to(self.device))
+        pairs = self.feed.batch()
+        with self.engine.autocast(self.device):
+            logit = self.head(*self._inet(torch.cat([pairs.first, pairs.second])).chunk(2))
+        loss = losses.pair_loss(_precise(logit), pairs.same)
         _update(self.optimisers["inet"], loss)
         return {"pair": loss}
 
     @torch.inference_mode()
     def validate(self) -> dict[str, float]:
         """Area under the ROC curve of telling validation pairs apart: 0.5 is chance."""
+        partners, one_person = self.partners.numpy(), self.same.numpy() == 1
 
         def measure(batch: slice) -> npt.NDArray[np.float32]:
-            logits: npt.NDArray[np.float32] = self._logits(self.rows[batch], self.partners[batch]).cpu().numpy()
+            logits: npt.NDArray[np.float32] = self._logits(self.rows[batch], partners[batch]).cpu().numpy()
             return logits
 
         logits = np.concatenate(over_batches(measure, len(self.rows)))
-        same, other = logits[self.same == 1], logits[self.same == 0]
+        same, other = logits[one_person], logits[~one_person]
         statistic = mannwhitneyu(same, other).statistic  # U / (n m) is the area under the curve
         return {"auc": float(statistic) / (len(same) * len(other))}
 
     def samples(self) -> Image.Image:
         """Validation pairs; the title says which line shows one person."""
         chosen = np.arange(min(SAMPLE_FACES, len(self.rows)))
-        rows = [[self.faces.hr[self.rows[i]], self.faces.hr[self.partners[i]]] for i in chosen]
+        rows = [[self.faces.hr[self.rows[i]], self.faces.hr[int(self.partners[i])]] for i in chosen]
         answers = "".join("S" if self.same[i] else "D" for i in chosen)
         return images.grid(rows, ("first", f"second: {answers}"))
 
@@ -372,6 +511,11 @@ def steps_of(epochs: float, targets: int, batch_size: int) -> int:
     """Updates of so many epochs over so many targets (1.25 of 100 at batch 4: 31); 0 only where epochs is 0."""
     steps = round(epochs * targets / batch_size)
     return max(1, steps) if epochs > 0 else 0
+
+
+def _precise(made: Tensor) -> Tensor:
+    """What autocast made, for a loss: float32, or float64 if it is."""
+    return made.to(torch.promote_types(made.dtype, torch.float32))
 
 
 def _update(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:

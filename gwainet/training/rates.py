@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 
 import torch
+from torch import Tensor
 
 from gwainet.params import Training
 
@@ -25,4 +26,8 @@ def set_rates(optimisers: Iterable[torch.optim.Optimizer], rate: float) -> None:
     """Give each group of parameters the rate, times its own `rate_factor` where it has one."""
     for optimiser in optimisers:
         for group in optimiser.param_groups:
-            group["lr"] = rate * group.get("rate_factor", 1.0)
+            of_group = rate * group.get("rate_factor", 1.0)
+            if isinstance(group["lr"], Tensor):  # a captured step reads this very tensor
+                group["lr"].fill_(of_group)
+            else:
+                group["lr"] = of_group

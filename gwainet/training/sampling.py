@@ -1,24 +1,36 @@
 """Which images and guides each step sees: a pure function of (seed, step), so a resumed training continues exactly.
 
-Of several processes each draws the whole batch and gathers its share of the pictures alone.
+Targets come from shuffled epochs; guides and all else are drawn by `gwainet.training.draws`, which gives the same
+numbers on the CPU as on a GPU. Of several processes each draws the whole batch and keeps its share.
 
-Streams keep the draws of different purposes apart: the critic's batches, the generator's, the guides.
+Streams keep the draws of different purposes apart: the critic's batches, the generator's, the pairs.
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
-from gwainet.dataset import Batch, Faces, Rows
+from gwainet.dataset import Batch, Faces, Rows, another_person, another_photo, assemble
 from gwainet.errors import DataError
+from gwainet.tensors import from_pictures, on_device
 from gwainet.training.distributed import share
+from gwainet.training.draws import uniform, words
 
 Stream = Literal["generator", "critic", "pairs"]
 _STREAMS: dict[Stream, int] = {"generator": 0, "critic": 1, "pairs": 2}
-_ORDER, _DRAWS, _EPSILON = 0, 1, 2  # independent sub-seeds of a stream
+VALIDATION_PAIRS = 3  # a stream that no training draws from
+_CPU = torch.device("cpu")
+_TOGETHER = 64  # batches drawn at a time: a batch alone would take as long
+_GUIDE, _PERSON, _LOT, _FLIP, _FLIP_GUIDE, _EPSILON, _SAME = range(7)  # what each word of a place is for
+
+Draws = dict[str, Tensor]
+Pictures = Mapping[str, tuple[Literal["hr", "lr"], str]]  # name -> which array, and which draw has the rows
 
 
 def generator_for(seed: int, *path: int) -> np.random.Generator:
@@ -26,7 +38,29 @@ def generator_for(seed: int, *path: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence((seed, *path)))
 
 
-class BatchSampler:
+class _Drawn(ABC):
+    """Draws many batches at a time, and hands them out one by one."""
+
+    _latest: tuple[tuple[int, int], Draws] | None = None
+
+    @abstractmethod
+    def size(self) -> int:
+        """Targets of a batch, of all processes together."""
+
+    @abstractmethod
+    def draw(self, first: int, count: int, device: torch.device) -> Draws:
+        """What the batches `first`, `first + 1`, ... are made of; computed on a device."""
+
+    def drawn(self, number: int) -> Draws:
+        """What a batch is made of, on the CPU. Shapes: as `draw`, without the first dimension."""
+        block, place = divmod(number, _TOGETHER)
+        key = (block, self.size())
+        if self._latest is None or self._latest[0] != key:
+            self._latest = key, self.draw(block * _TOGETHER, _TOGETHER, _CPU)
+        return {name: value[place] for name, value in self._latest[1].items()}
+
+
+class BatchSampler(_Drawn):
     """Endless batches over shuffled epochs of the training targets (Sec. 4.1: a guide is drawn at each access).
 
     Args:
@@ -41,6 +75,8 @@ class BatchSampler:
     Raises:
         DataError: there are no training targets, or no other people to take guides of.
     """
+
+    pictures: ClassVar[Pictures] = {"target": ("hr", "rows"), "guide": ("hr", "guides"), "low": ("lr", "rows")}
 
     def __init__(
         self,
@@ -63,67 +99,135 @@ class BatchSampler:
             raise DataError("other_guides needs photos of two people or more in the training split")
         self._epoch = lru_cache(maxsize=2)(self._shuffled)
 
-    def _shuffled(self, epoch: int) -> Rows:
-        return generator_for(self.seed, self.stream, _ORDER, epoch).permutation(self.targets)
+    def size(self) -> int:
+        """Targets of a batch, of all processes together."""
+        return self.batch_size
 
-    def rows(self, step: int) -> Rows:
-        """Targets of step 0, 1, ...; a batch may reach from one epoch's end into the next one's start."""
+    def _shuffled(self, epoch: int) -> Rows:
+        return generator_for(self.seed, self.stream, epoch).permutation(self.targets)
+
+    def rows(self, number: int, batches: int = 1) -> Rows:
+        """Targets of batch 0, 1, ..., or of several on end; one may reach from an epoch into the next."""
         count = len(self.targets)
-        start, end = step * self.batch_size, (step + 1) * self.batch_size
+        start, end = number * self.batch_size, (number + batches) * self.batch_size
         epochs = range(start // count, (end - 1) // count + 1)
         parts = [self._epoch(epoch)[max(start - epoch * count, 0) : end - epoch * count] for epoch in epochs]
         return np.concatenate(parts)
 
-    def draws(self, step: int) -> np.random.Generator:
-        """The random generator of a step's guides and flips."""
-        return generator_for(self.seed, self.stream, _DRAWS, step)
+    def draw(self, first: int, count: int, device: torch.device) -> Draws:
+        """What the batches `first`, `first + 1`, ... are made of; computed on a device.
 
-    def batch(self, step: int, device: torch.device) -> Batch:
-        """The batch of a step: this process's share of it."""
-        rows, draws, own = self.rows(step), self.draws(step), share(self.batch_size)
-        guides = self.faces.draw_guides(rows, draws)
-        flip = flip_guide = drop = None
+        Returns:
+            this process's share of each batch, (count, B): `rows` and `guides`, int64; `epsilon` of the gradient
+            penalty in [0, 1) (Eq. 8; L7); and where they are asked for `flip`, `flip_guide` and `drop`, bool.
+        """
+        rows, drawn = self.places(first, count, device)
+        table = {name: torch.from_numpy(value).to(device) for name, value in self._table().items()}
+        if self.faces.fixed_guides:
+            guides = table["guide_row"][rows]
+        else:
+            guides = another_photo(rows, table["first"][rows], table["size"][rows], drawn[_GUIDE])
+        made = {"rows": rows, "guides": guides, "epsilon": uniform(drawn[_EPSILON])}
         if self.horizontal_flip:
-            flips: npt.NDArray[np.bool_] = draws.random((2, len(rows))) < 0.5
-            flip, flip_guide = flips[0, own], flips[1, own]
+            made |= {"flip": uniform(drawn[_FLIP]) < 0.5, "flip_guide": uniform(drawn[_FLIP_GUIDE]) < 0.5}
         if self.guide_dropout or self.other_guides:
             # one number decides for both, so that they exclude each other and shares are as asked
-            lot = draws.random(len(rows))
-            drop = (lot < self.guide_dropout)[own]
-            other = self.faces.draw_others(rows, 0, self.split_end, draws)
-            guides = np.where(lot >= 1 - self.other_guides, other, guides)
-        return self.faces.batch(rows[own], guides[own], device, flip, flip_guide, drop)
+            lot = uniform(drawn[_LOT])
+            bounds = (0, self.split_end)
+            other = another_person(table["first"][rows], table["size"][rows], bounds, drawn[_PERSON])
+            made["guides"] = torch.where(lot >= 1 - self.other_guides, other, guides)
+            made["drop"] = lot < self.guide_dropout
+        own = share(self.batch_size)
+        return {name: value[:, own] for name, value in made.items()}
 
-    def epsilon(self, step: int, device: torch.device) -> torch.Tensor:
-        """Epsilon of the gradient penalty, one a sample (Eq. 8; L7). Shapes: -> (B, 1, 1, 1)."""
-        draw = generator_for(self.seed, self.stream, _EPSILON, step).random(self.batch_size, dtype=np.float32)
-        return torch.from_numpy(draw[share(self.batch_size)]).to(device).view(-1, 1, 1, 1)
+    def places(self, first: int, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Targets and random words of whole batches. Shapes: -> (count, B), (8, count, B)."""
+        shape = (count, self.batch_size)
+        rows = torch.from_numpy(self.rows(first, count)).to(device).view(shape)
+        places = torch.arange(first * self.batch_size, (first + count) * self.batch_size, device=device).view(shape)
+        return rows, words(self.seed, self.stream, places)
+
+    def _table(self) -> dict[str, Rows]:
+        """Of each row: its identity's first row and size, and its fixed guide."""
+        faces = self.faces
+        return {"first": faces.first_row, "size": faces.identity_size, "guide_row": faces.guide_row}
+
+    def batch(self, number: int, device: torch.device) -> Batch:
+        """A batch, read from the disk's pages."""
+        made = self.drawn(number)
+        flags = [None if made.get(name) is None else made[name].to(device) for name in ("flip", "flip_guide", "drop")]
+        return self.faces.batch(made["rows"].numpy(), made["guides"].numpy(), device, *flags)
+
+    def make(self, parts: Draws, mean: Mapping[str, Tensor]) -> Batch:
+        """A batch of pictures that lie on the device. Shapes: `parts` are `pictures` and draws, each (B, ...)."""
+        flags = [parts.get(name) for name in ("flip", "flip_guide", "drop")]
+        return assemble(parts["target"], parts["guide"], parts["low"], mean, *flags)
 
 
-class PairSampler:
+class Pairs(NamedTuple):
+    """Pairs of pictures.
+
+    Attributes:
+        first: (B, 3, H, W), [-1, 1].
+        second: (B, 3, H, W), [-1, 1].
+        same: (B,), 1 where they show one person, else 0.
+    """
+
+    first: Tensor
+    second: Tensor
+    same: Tensor
+
+
+class PairSampler(_Drawn):
     """Pairs of faces, half of them of one person (L5), for Inet's pretraining."""
+
+    pictures: ClassVar[Pictures] = {"first": ("hr", "rows"), "second": ("hr", "partners")}
 
     def __init__(self, faces: Faces, batch_size: int, seed: int) -> None:
         self.faces, self.seed = faces, seed
         self.anchors = BatchSampler(faces, batch_size, seed, "pairs")
 
-    def rows(self, step: int) -> tuple[Rows, Rows, npt.NDArray[np.float32]]:
+    def size(self) -> int:
+        """Pairs of a batch."""
+        return self.anchors.batch_size
+
+    def draw(self, first: int, count: int, device: torch.device) -> Draws:
+        """As `BatchSampler.draw`: `rows`, `partners` and `same`."""
+        rows, drawn = self.anchors.places(first, count, device)
+        partners, same = draw_partners(self.faces, rows, (0, self.anchors.split_end), drawn)
+        own = share(self.size())
+        return {"rows": rows[:, own], "partners": partners[:, own], "same": same[:, own]}
+
+    def rows(self, number: int) -> tuple[Rows, Rows, npt.NDArray[np.float32]]:
         """First and second picture of each pair of this process's share, and 1 where they show one person."""
-        first, draws = self.anchors.rows(step), self.anchors.draws(step)
-        second, same = draw_partners(self.faces, first, 0, self.anchors.split_end, draws)
-        own = share(len(first))
-        return first[own], second[own], same[own]
+        made = {name: value.numpy() for name, value in self.drawn(number).items()}
+        return made["rows"], made["partners"], made["same"]
+
+    def batch(self, number: int, device: torch.device) -> Pairs:
+        """A batch, read from the disk's pages."""
+        first, second, same = self.rows(number)
+        parts = {"first": on_device(self.faces.hr[first], device), "second": on_device(self.faces.hr[second], device)}
+        return self.make({**parts, "same": torch.from_numpy(same).to(device)}, {})
+
+    def make(self, parts: Draws, mean: Mapping[str, Tensor]) -> Pairs:
+        """A batch of pictures that lie on the device."""
+        first, second = (from_pictures(parts[name]) * 2 - 1 for name in ("first", "second"))
+        return Pairs(first, second, parts["same"])
 
 
-def draw_partners(
-    faces: Faces, first: Rows, start: int, end: int, draws: np.random.Generator
-) -> tuple[Rows, npt.NDArray[np.float32]]:
+def draw_partners(faces: Faces, rows: Tensor, bounds: tuple[int, int], drawn: Tensor) -> tuple[Tensor, Tensor]:
     """A partner for each row: another photo of the person, or any photo of another one among rows [start, end).
 
+    Shapes: rows (..., B), words (8, ..., B) -> (..., B) int64, (..., B) float32.
+
     Returns:
-        the partners' rows, and 1 where they show the same person; 1:1 as near as the count allows.
+        the partners' rows, and 1 where they show the same person; 1:1 in a batch, as near as its size allows.
     """
-    same = draws.permutation(np.arange(len(first)) % 2 == 0)
-    own = faces.draw_guides(first, draws)
-    other = faces.draw_others(first, start, end, draws)
-    return np.where(same, own, other).astype(np.int64), same.astype(np.float32)
+    same = drawn[_SAME].argsort(dim=-1, stable=True).argsort(dim=-1, stable=True) % 2 == 0
+    first, size = (torch.from_numpy(table).to(rows.device)[rows] for table in (faces.first_row, faces.identity_size))
+    if faces.fixed_guides:
+        own = torch.from_numpy(faces.guide_row).to(rows.device)[rows]
+    else:
+        own = another_photo(rows, first, size, drawn[_GUIDE])
+    other = another_person(first, size, bounds, drawn[_PERSON])
+    return torch.where(same, own, other), same.to(torch.float32)

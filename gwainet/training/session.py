@@ -19,15 +19,26 @@ from gwainet.recorder import Recorder
 from gwainet.training import KEEP, distributed, launch
 from gwainet.training.checkpoint import Checkpoints
 from gwainet.training.device import choose_device, device_facts, fold_for_training
+from gwainet.training.engine import choose_engine
 from gwainet.training.loop import Outcome, Phase, Plan, fit
-from gwainet.training.phases import Settings, total_steps
+from gwainet.training.phases import Settings, TrainingPhase, total_steps
 from gwainet.training.pictures import histogram
 from gwainet.training.trials import peak_memory, steps_to_make
 
 GAINS_TITLE = "PSNR of each validation face over bicubic"
 
 # editing anything else leaves an interrupted training resumable
-_CODE = ("nets", "training", "losses.py", "psnr.py", "dataset.py", "tensors.py", "images.py", "bicubic.py")
+_CODE = (
+    "nets",
+    "training",
+    "losses.py",
+    "psnr.py",
+    "dataset.py",
+    "tensors.py",
+    "images.py",
+    "bicubic.py",
+    "enlarge.py",
+)
 
 
 class Session:
@@ -74,7 +85,7 @@ class Session:
 
     def train(
         self,
-        phase: Phase,
+        phase: TrainingPhase,
         settings: Settings,
         out: Path,
         keep: Mapping[str, tuple[str, nn.Module]],
@@ -102,6 +113,9 @@ class Session:
         """
         launch.check_share(settings.batch_size, distributed.size())
         fold_for_training(phase.modules.values(), self.params.runtime, self.device)
+        engine = choose_engine(self.params.runtime, self.device, self.faces, distributed.size())
+        self.recorder.params(engine.facts())
+        phase.use(engine)
         planned = total_steps(settings, len(self.faces.targets("train")))
         steps = steps_to_make(planned)
         seconds = self.params.runtime.checkpoint_seconds

@@ -13,7 +13,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from gwainet.dataset import Rows
+from gwainet.dataset import Batch
 from gwainet.errors import DataError
 from gwainet.params import Params, check_params, load_params
 from gwainet.people.dataset import PARTITION, split_sizes, write_people
@@ -22,7 +22,7 @@ from gwainet.plan.rehearsal import rehearse, write_noise
 from gwainet.plan.table import show
 from gwainet.plan.timing import MOST, time_phase
 from gwainet.training import phases
-from gwainet.training.sampling import BatchSampler
+from gwainet.training.sampling import BatchSampler, PairSampler
 from tests.faces import write_faces
 from tests.training_params import NETWORKS, TRAINING, Project, make_project, metrics
 
@@ -59,7 +59,7 @@ def test_the_plan_counts_what_real_trainings_then_do(project: Project, monkeypat
     updates: list[int] = []  # of each optimiser
     targets: dict[int, int] = {}  # of each stream of batches
     rates: list[float] = []
-    adam, rows = phases.adam, BatchSampler.rows
+    adam, batch, anchors = phases.adam, BatchSampler.batch, PairSampler.rows
 
     def watched_adam(*arguments: Any) -> torch.optim.Adam:
         optimiser, place = adam(*arguments), len(updates)
@@ -74,13 +74,19 @@ def test_the_plan_counts_what_real_trainings_then_do(project: Project, monkeypat
         optimiser.register_step_post_hook(count)
         return optimiser
 
-    def watched_rows(sampler: BatchSampler, step: int) -> Rows:
-        drawn = rows(sampler, step)
-        targets[sampler.stream] = targets.get(sampler.stream, 0) + len(drawn)
-        return drawn
+    def watched_batch(sampler: BatchSampler, number: int, device: torch.device) -> Batch:
+        made = batch(sampler, number, device)
+        targets[sampler.stream] = targets.get(sampler.stream, 0) + len(made.i_gt)
+        return made
+
+    def watched_pairs(sampler: PairSampler, number: int) -> Any:
+        made = anchors(sampler, number)
+        targets[sampler.anchors.stream] = targets.get(sampler.anchors.stream, 0) + len(made[0])
+        return made
 
     monkeypatch.setattr(phases, "adam", watched_adam)
-    monkeypatch.setattr(BatchSampler, "rows", watched_rows)
+    monkeypatch.setattr(BatchSampler, "batch", watched_batch)
+    monkeypatch.setattr(PairSampler, "rows", watched_pairs)
     for (stage, variant), planned in zip(ORDER, plan.trainings, strict=True):
         updates.clear()
         targets.clear()

@@ -5,47 +5,20 @@ import socket
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
 from gwainet.dataset import Batch, Faces
-from gwainet.nets.blocks import initialise
-from gwainet.nets.inet import PairHead
-from gwainet.nets.model import build_cnet, build_generator, build_inet, build_wnet
-from gwainet.params import Networks, PretrainInet, PretrainWnet, SchedulePart, TrainAdversarial, TrainPsnr
 from gwainet.training import distributed
-from gwainet.training.loop import Phase
-from gwainet.training.phases import AdversarialPhase, IdentityPhase, PsnrPhase, WarpPhase
-from gwainet.training.sampling import BatchSampler
+from gwainet.training.phases import AdversarialPhase, IdentityPhase
+from gwainet.training.sampling import BatchSampler, Pairs
 from tests.faces import write_faces
+from tests.training.made import PHASES, make_phase
 
 CPU = torch.device("cpu")
-SMALL = Networks(width=4, blocks_per_group=1, warp_blocks=1, critic_width=2, inet_width=4, inet_features=8)
-PHASES = ("wnet", "psnr", "adversarial", "inet")
 STEPS = 3
-
-
-def make(name: str, faces: Faces) -> Phase:
-    """A phase with a batch of 4 and fresh weights, the same in every process."""
-    if name == "wnet":
-        warping = PretrainWnet(batch_size=4, horizontal_flip=True, validation_faces=40)
-        return WarpPhase(build_wnet(SMALL, 0), "paper", faces, warping, CPU)
-    if name == "inet":
-        head = PairHead(SMALL.inet_features)
-        initialise(head, torch.Generator().manual_seed(0))
-        encoder = build_inet(SMALL, faces.height, faces.width, 0)
-        return IdentityPhase(encoder, head, faces, PretrainInet(batch_size=4, validation_faces=40), CPU)
-    generator = build_generator(SMALL, faces.means, guided=True, seed=0)
-    if name == "psnr":
-        return PsnrPhase(generator, faces, TrainPsnr(batch_size=4, horizontal_flip=True, validation_faces=40), CPU)
-    critic = build_cnet(SMALL, faces.height, faces.width, 0)
-    inet = build_inet(SMALL, faces.height, faces.width, 0).eval().requires_grad_(False)
-    parts = (SchedulePart(epochs=4, learning_rate=1e-3),)
-    settings = TrainAdversarial(batch_size=4, critic_updates=2, schedule=parts, validation_faces=40)
-    return AdversarialPhase(generator, critic, inet, faces, settings, CPU)
 
 
 def in_float64(phase: Any) -> Any:
@@ -53,32 +26,30 @@ def in_float64(phase: Any) -> Any:
     for module in phase.modules.values():
         module.double()
     if isinstance(phase, IdentityPhase):
-        pictures = phase._pictures
-        phase._pictures = lambda rows: pictures(rows).double()
-        draw = phase.pairs.rows
-        phase.pairs.rows = lambda step: (*draw(step)[:2], draw(step)[2].astype(np.float64))
+        pairs: Any = phase.feed.batch
+        phase.feed.batch = lambda number=0: Pairs(*(part.double() for part in pairs(number)))
         return phase
     if isinstance(phase, AdversarialPhase):
         assert phase.inet is not None
         phase.inet.double()
-        doubled(phase.critic_batches)
-    doubled(phase.batches)
+        doubled(phase.critic_feed)
+    doubled(phase.feed)
     return phase
 
 
-def doubled(sampler: BatchSampler) -> None:
-    """Let a sampler draw what it draws, in float64."""
-    batch, epsilon = sampler.batch, sampler.epsilon
-    sampler.batch = lambda step, device: Batch(*(part.double() for part in vars(batch(step, device)).values()))
-    sampler.epsilon = lambda step, device: epsilon(step, device).double()
+def doubled(feed: Any) -> None:
+    """Let a feed bring what it brings, in float64."""
+    batch, epsilon = feed.batch, feed.epsilon
+    feed.batch = lambda number=0: Batch(*(part.double() for part in batch(number)))
+    feed.epsilon = lambda number=0: epsilon(number).double()
 
 
 def train(faces: Faces) -> dict[str, dict[str, object]]:
     """What each phase comes to in `STEPS` steps of float64, and what it measures before in float32."""
     results: dict[str, dict[str, object]] = {}
     for name in PHASES:
-        measured = make(name, faces).validate()
-        phase = in_float64(make(name, faces))
+        measured = make_phase(name, faces, CPU).validate()
+        phase = in_float64(make_phase(name, faces, CPU))
         rows = [phase.step(step) for step in range(STEPS)]
         losses = [distributed.mean({key: float(value.detach()) for key, value in row.items()}) for row in rows]
         weights = torch.nn.ModuleDict(phase.modules).state_dict()

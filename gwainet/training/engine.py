@@ -1,0 +1,178 @@
+"""How the steps of a training are computed: where the data lie, in which precision, compiled, captured.
+
+None of it changes what a step is (`gwainet.training.phases`), and all of it but the precision leaves the numbers as
+they are, up to the rounding of sums in another order. The plain engine, which a phase begins with, is the reference.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, fields
+from typing import Literal, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from gwainet.dataset import Faces
+from gwainet.errors import ParamsError
+from gwainet.params import Runtime
+from gwainet.progress import say
+from gwainet.training.feeds import AheadFeed, Data, DeviceArrays, DeviceFeed, Feed, HostFeed, Sampler, bytes_of
+from gwainet.training.guards import available
+
+Precision = Literal["float32", "bfloat16"]
+Made = TypeVar("Made")
+M = TypeVar("M", bound=nn.Module)
+
+_SHARE = 0.5  # of a GPU's free memory that data may take: networks and what they keep need the rest
+_EAGER_STEPS = 3  # before a capture: they compile, choose algorithms and make the optimisers' state
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What was chosen.
+
+    Attributes:
+        data: read from the disk's pages when needed (`host`), in the device's memory, or read ahead into the host's.
+        precision: of convolutions and matrix products. With bfloat16, weights, optimisers, losses, the critic's
+            penalty, flow and grid stay float32.
+        channels_last: memory layout of weights and features.
+        compiled: networks by torch.compile.
+        graphed: each step, with all of its updates, is captured once as a CUDA graph and replayed.
+        joint: the generator answers all critic batches of a step at once (it does not change between them; L8).
+        arrays: the data, if they lie in the device's memory.
+    """
+
+    data: Data = "host"
+    precision: Precision = "float32"
+    channels_last: bool = False
+    compiled: bool = False
+    graphed: bool = False
+    joint: bool = False
+    arrays: DeviceArrays | None = None
+
+    @property
+    def settling(self) -> int:
+        """Steps before one that takes as long as those after it."""
+        return _EAGER_STEPS + 1 if self.graphed else 1
+
+    def facts(self) -> dict[str, object]:
+        """The choices, for the log and the run's params."""
+        return {f"engine.{each.name}": getattr(self, each.name) for each in fields(self) if each.name != "arrays"}
+
+    def feed(self, sampler: Sampler[Made], device: torch.device, updates: int = 1) -> Feed[Made]:
+        """The batches of a sampler."""
+        if self.data == "device":
+            arrays = self.arrays or DeviceArrays.copied(sampler.faces, device)
+            return DeviceFeed(sampler, device, arrays, updates)
+        return AheadFeed(sampler, device, updates) if self.data == "ahead" else HostFeed(sampler, device, updates)
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        """Where networks run in `precision`."""
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(device.type, torch.bfloat16)
+
+    def module(self, module: M) -> M:
+        """A network as steps call it; its parameters are those of `module`, which is put into its memory layout."""
+        if self.channels_last:
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if not self.compiled:
+            return module
+        return cast("M", torch.compile(module, dynamic=False, fullgraph=True))
+
+    def runner(self, update: Callable[[], dict[str, Tensor]]) -> Callable[[], dict[str, Tensor]]:
+        """`update`, which reads nothing that the host changes between steps, as it is to be called."""
+        return Captured(update) if self.graphed else update
+
+
+PLAIN = Engine()
+
+
+class Captured:
+    """A step that is made a few times as it is, then captured into a CUDA graph, and replayed from there on.
+
+    All three are steps of the training: none is made twice.
+
+    Args:
+        update: a step; it reads and writes the same tensors at every call.
+    """
+
+    def __init__(self, update: Callable[[], dict[str, Tensor]]) -> None:
+        self._update, self._eager = update, _EAGER_STEPS
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._made: dict[str, Tensor] = {}
+
+    def __call__(self) -> dict[str, Tensor]:
+        """Make a step; what it returns is overwritten by the next one."""
+        if self._graph is not None:
+            self._graph.replay()
+            return self._made
+        if self._eager:
+            self._eager -= 1
+            return self._beside()
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph):  # records, without doing it
+                self._made = self._update()
+        except RuntimeError:
+            self._eager = _EAGER_STEPS  # what is measured after memory ran out
+            raise
+        self._graph = graph
+        graph.replay()
+        return self._made
+
+    def _beside(self) -> dict[str, Tensor]:
+        """On another stream, as torch asks of what comes before a capture."""
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            made = self._update()
+        torch.cuda.current_stream().wait_stream(stream)
+        return made
+
+
+def choose_engine(runtime: Runtime, device: torch.device, faces: Faces, processes: int = 1) -> Engine:
+    """The engine that `runtime` asks for; `auto` is what suits the device. Says what was chosen.
+
+    On a CPU that is the plain one: there bfloat16, channels last and compiling were slower (docs/performance.md).
+
+    Args:
+        runtime: params.
+        device: of the training.
+        faces: that it reads.
+        processes: that train together. Their averaging of gradients is not captured.
+
+    Raises:
+        ParamsError: what is asked for is not to be had.
+    """
+    gpu = device.type == "cuda"
+    fits = not gpu or bytes_of(faces) <= _SHARE * available(device)
+    if runtime.data == "device" and not fits:
+        raise ParamsError(
+            f"runtime.data is device, but the faces have {bytes_of(faces) / 2**30:.1f} GiB, more than half of the "
+            f"{available(device) / 2**30:.1f} GiB free on {device}: use auto or ahead"
+        )
+    if runtime.cuda_graph == "on" and (not gpu or processes > 1):
+        why = "this training runs on a CPU" if not gpu else f"{processes} processes train together"
+        raise ParamsError(f"runtime.cuda_graph is on, but {why}: use auto")
+    automatic: Data = "host" if not gpu else "device" if fits else "ahead"
+    chosen: Data = automatic if runtime.data == "auto" else runtime.data
+    precision: Precision = runtime.precision if runtime.precision != "auto" else "bfloat16" if gpu else "float32"
+    if gpu:
+        # TF32 rounds to 10 bits of fraction: fine beside bfloat16's 7, but not what `float32` asks for
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "bfloat16"
+    engine = Engine(
+        data=chosen,
+        precision=precision,
+        channels_last=_choice(runtime.channels_last, gpu),
+        compiled=_choice(runtime.compile, gpu),
+        graphed=_choice(runtime.cuda_graph, gpu and processes == 1),
+        joint=_choice(runtime.joint_critic_batches, gpu),
+        arrays=DeviceArrays.copied(faces, device) if chosen == "device" else None,
+    )
+    say("engine: " + ", ".join(f"{name.removeprefix('engine.')} {value}" for name, value in engine.facts().items()))
+    return engine
+
+
+def _choice(param: Literal["auto", "on", "off"], automatic: bool) -> bool:
+    return automatic if param == "auto" else param == "on"
