@@ -125,9 +125,7 @@ def main() -> None:
                 total += training.steps * float(np.median(taken["chosen"]))
                 table.add_row(*_row(training, taken, peak))
             console.print(table)
-            console.print(
-                f"{profile}, steps of the rows above: {total / 60:.1f} min, extrapolated, no validations"
-            )
+            console.print(f"{profile}, steps of the rows above: {total / 60:.1f} min, extrapolated, no validations")
     console.print(f"load average after {os.getloadavg()[0]:.1f}")
 
 
