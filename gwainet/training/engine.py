@@ -4,9 +4,12 @@ None of it changes what a step is (`gwainet.training.phases`), and all of it but
 they are, up to the rounding of sums in another order. The plain engine, which a phase begins with, is the reference.
 """
 
+import os
+import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
+from importlib.util import find_spec
 from typing import Literal, TypeVar, cast
 
 import torch
@@ -157,6 +160,11 @@ def choose_engine(runtime: Runtime, device: torch.device, faces: Faces, processe
         raise ParamsError(f"runtime.cuda_graph is on, but {why}: use auto")
     automatic: Data = "host" if not gpu else "device" if fits else "ahead"
     chosen: Data = automatic if runtime.data == "auto" else runtime.data
+    lacking = _compiler_lacks(device)
+    if runtime.compile == "on" and lacking:
+        raise ParamsError(f"runtime.compile is on, but {lacking}: use auto")
+    if runtime.compile == "auto" and gpu and lacking:
+        say(f"engine: networks are not compiled, as {lacking}")
     precision: Precision = runtime.precision if runtime.precision != "auto" else "bfloat16" if gpu else "float32"
     if gpu:
         # TF32 rounds to 10 bits of fraction: fine beside bfloat16's 7, but not what `float32` asks for
@@ -165,13 +173,23 @@ def choose_engine(runtime: Runtime, device: torch.device, faces: Faces, processe
         data=chosen,
         precision=precision,
         channels_last=_choice(runtime.channels_last, gpu),
-        compiled=_choice(runtime.compile, gpu),
+        compiled=_choice(runtime.compile, gpu and lacking is None),
         graphed=_choice(runtime.cuda_graph, gpu and processes == 1),
         joint=_choice(runtime.joint_critic_batches, gpu),
         arrays=DeviceArrays.copied(faces, device) if chosen == "device" else None,
     )
     say("engine: " + ", ".join(f"{name.removeprefix('engine.')} {value}" for name, value in engine.facts().items()))
     return engine
+
+
+def _compiler_lacks(device: torch.device) -> str | None:
+    """What torch.compile would need on this machine and does not find; None where all is there."""
+    if device.type == "cuda" and find_spec("triton") is None:
+        return "Triton is not installed"
+    variable, names = ("CC", ("cc", "gcc", "clang")) if device.type == "cuda" else ("CXX", ("c++", "g++", "clang++"))
+    if any(map(shutil.which, [os.environ.get(variable, ""), *names])):
+        return None
+    return f"there is no {'C' if variable == 'CC' else 'C++'} compiler (on the PATH, or named by {variable})"
 
 
 def _choice(param: Literal["auto", "on", "off"], automatic: bool) -> bool:

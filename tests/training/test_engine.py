@@ -192,6 +192,14 @@ def test_a_cuda_graph_on_a_cpu_is_refused(faces: Faces):
         choose_engine(Runtime(cuda_graph="on"), CPU, faces)
 
 
+def test_compiling_without_a_compiler_is_refused_before_it_fails(faces: Faces, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(ParamsError, match=r"no C\+\+ compiler .*CXX\): use auto"):
+        choose_engine(Runtime(compile="on"), CPU, faces)
+    assert not choose_engine(Runtime(), CPU, faces).compiled
+
+
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
