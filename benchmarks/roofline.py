@@ -11,6 +11,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -66,12 +67,12 @@ def step_seconds(
     """Of a step of a training stage, in the mean of each of some blocks; steady ones."""
     stage, _, variant = name.partition("@")
     phase = rehearse(stage, variant or None, params, faces, device)(settings_of(params, stage).batch_size)
-    fold_for_training(phase.modules.values(), params.runtime, device)
+    fold_for_training(phase.modules.values(), params.runtime, device, engine.frozen)
     phase.use(engine)
-    block = max(1, steps // _BLOCKS)
-    numbers = iter(range(engine.settling + block * _BLOCKS))
+    numbers = cycle(range(phase.rates.parts[-1][0]))  # over again where there are few faces
     for _ in range(engine.settling):
         phase.step(next(numbers))
+    block = max(1, steps // _BLOCKS)
     return [seconds_of(lambda: phase.step(next(numbers)), block, device) for _ in range(_BLOCKS)]
 
 

@@ -4,7 +4,7 @@ Each pass multiplies pixels by whole numbers (units of 2^-22), adds a half, drop
 Pillow does. In float64 these products and sums are exact, whatever their order, so the device does not matter.
 """
 
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ def _rounded(sums: Tensor) -> Tensor:
     return sums.add_(1 << (BITS - 1)).mul_(2.0**-BITS).floor_().clamp_(0, 255)
 
 
-@lru_cache(maxsize=16)
+@cache  # a captured step reads them
 def _weights(inputs: int, outputs: int, device: torch.device) -> Tensor:
     """Shapes: -> (outputs, inputs), whole numbers."""
     weights = torch.zeros(outputs, inputs, dtype=torch.float64)

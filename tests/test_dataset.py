@@ -145,7 +145,7 @@ def test_an_identity_that_is_in_two_splits_is_not_one_run_of_guides(copy):
 # ---------------------------------------------------------------- batches
 
 
-mirror = torch.from_numpy
+flags = torch.from_numpy
 
 
 def reference(directory: Path, row: int, guide: int, flip: bool = False, flip_guide: bool = False):
@@ -194,16 +194,16 @@ def test_flips_mirror_target_and_low_resolution_together_and_the_guide_on_its_ow
     flips, guide_flips = np.array([True, True, False, False]), np.array([True, False, True, False])
     faces = Faces(sampled)
     assert_batch(
-        faces.batch(rows, guides, CPU, mirror(flips), mirror(guide_flips)),
+        faces.batch(rows, guides, CPU, flags(flips), flags(guide_flips)),
         sampled,
         rows,
         guides,
         flips,
         guide_flips,
     )
-    assert_batch(faces.batch(rows, guides, CPU, flip=mirror(flips)), sampled, rows, guides, flips)
+    assert_batch(faces.batch(rows, guides, CPU, flip=flags(flips)), sampled, rows, guides, flips)
     assert_batch(
-        faces.batch(rows, guides, CPU, flip_guide=mirror(guide_flips)),
+        faces.batch(rows, guides, CPU, flip_guide=flags(guide_flips)),
         sampled,
         rows,
         guides,
@@ -215,7 +215,7 @@ def test_flips_mirror_target_and_low_resolution_together_and_the_guide_on_its_ow
 def test_one_row_may_stand_several_times_in_a_batch_flipped_or_not(sampled):
     rows, guides, flips = np.array([3, 3, 3]), np.array([3, 2, 3]), np.array([False, True, False])
     assert_batch(
-        Faces(sampled).batch(rows, guides, CPU, mirror(flips), mirror(flips)), sampled, rows, guides, flips, flips
+        Faces(sampled).batch(rows, guides, CPU, flags(flips), flags(flips)), sampled, rows, guides, flips, flips
     )
 
 
@@ -232,7 +232,7 @@ def test_batches_change_nothing_on_the_disk_and_nothing_in_later_batches(sampled
     faces = Faces(sampled)
     rows, every = np.arange(8), np.ones(8, bool)
     first = faces.batch(rows, rows[::-1].copy(), CPU)
-    faces.batch(rows, rows, CPU, mirror(every), mirror(every)).i_gt.zero_()
+    faces.batch(rows, rows, CPU, flags(every), flags(every)).i_gt.zero_()
     again = faces.batch(rows, rows[::-1].copy(), CPU)
     for name in ("i_lr", "i_lru", "i_gi", "i_gt"):
         assert torch.equal(getattr(first, name), getattr(again, name))

@@ -31,6 +31,7 @@ MEASURING = (
     "evaluation/systems.py",
     "identity.py",
     "bicubic.py",
+    "enlarge.py",
     "images.py",
     "metrics.py",
     "nets",

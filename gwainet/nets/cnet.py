@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from gwainet.nets.blocks import SameConv2d
@@ -32,9 +33,12 @@ class Cnet(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """How real an image looks, unbounded."""
         x = image
-        for layer in self.layers():
+        for layer in self.layers()[:-1]:
             x = layer(x)
-        return x.squeeze(1)  # (B,)
+        with torch.autocast(x.device.type, enabled=False):  # scores may be far from 0, where bfloat16 tells few apart
+            x = self.fc(x.to(self.fc.weight.dtype))
+        scores: Tensor = x.squeeze(1)  # (B,)
+        return scores
 
     def layers(self) -> list[nn.Module]:
         """All that the forward does, in order; `gwainet.nets.transposed` walks it backwards."""

@@ -61,9 +61,13 @@ class Generator(nn.Module):
         guide_optional: whether it was trained to answer without its guide, too (`guide_dropout`).
     """
 
+    _lr_mean: Tensor
+
     def __init__(self, networks: Networks, means: Means, guided: bool = True, guide_optional: bool = False) -> None:
         super().__init__()
         self.networks, self.means, self.guided, self.guide_optional = networks, means, guided, guide_optional
+        # not a weight, and no part of a weights file, but it goes where they go
+        self.register_buffer("_lr_mean", column(means.lr, torch.device("cpu")), persistent=False)
         self.wnet = Wnet(networks.width, networks.warp_blocks) if guided else None
         self.gnet = Gnet(networks.width, networks.blocks_per_group, guided)
 
@@ -93,7 +97,7 @@ class Generator(nn.Module):
     ) -> Generated:
         """What SRnet made; with `image_skip`, on top of I_LRU in [-1, 1] (N5)."""
         if self.networks.image_skip and i_lru is not None:
-            i_sr = i_sr + (i_lru + column(self.means.lr, i_lru.device)) * 2 - 1
+            i_sr = i_sr + (i_lru + self._lr_mean) * 2 - 1
         return Generated(i_sr, i_gw, omega)
 
     @torch.inference_mode()

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 import torch
@@ -11,8 +12,8 @@ from gwainet.dataset import Faces
 from gwainet.errors import GwainetError
 from gwainet.params import Params
 from gwainet.plan.rehearsal import rehearse, settings_of, validated_faces
-from gwainet.training.device import describe, fold_for_training
-from gwainet.training.engine import choose_engine
+from gwainet.training.device import describe
+from gwainet.training.engine import take_up
 
 FEWEST, MOST = 2, 20  # steps to time: below, there is no spread to see; above, the median moves no more
 GROWTH = 4  # from one batch size tried to the next
@@ -54,16 +55,14 @@ def time_phase(
     try:
         make_phase = rehearse(stage, variant, params, faces, device)
         phase = make_phase(size)
-        fold_for_training(phase.modules.values(), params.runtime, device)  # the networks stay when the batch grows
-        engine = choose_engine(params.runtime, device, faces)
+        numbers = count()
 
         def step() -> object:
-            return phase.step(0)
+            return phase.step(next(numbers) % phase.rates.parts[-1][0])
 
         def settle() -> float:
             """Make the steps that also allocate, choose algorithms and compile; time the next one."""
-            phase.use(engine)
-            for _ in range(engine.settling):
+            for _ in range(take_up(phase, params.runtime, device, faces).settling):
                 _clock(step, device)
             return _clock(step, device)
 

@@ -1,10 +1,26 @@
 """An exponential moving average of a generator's weights (`ema_decay`); not the paper's."""
 
-from typing import cast
+import copy
 
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+import torch
+from torch import Tensor, nn
 
 from gwainet.nets.model import Generator
+
+
+class Averaged(nn.Module):
+    """A copy of a generator whose weights are the average; `n_averaged` steps went into it.
+
+    What `torch.optim.swa_utils.AveragedModel` is, but for its count: that goes to the weights' device and back at every
+    step, which waits for a GPU.
+    """
+
+    n_averaged: Tensor
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.module = copy.deepcopy(generator).requires_grad_(False)
+        self.register_buffer("n_averaged", torch.zeros((), dtype=torch.int64))  # stays on the CPU
 
 
 class Average:
@@ -15,21 +31,24 @@ class Average:
         decay: share of the average that a step leaves (0.999: of about the last 1,000 steps); 0: no average.
 
     Attributes:
-        model: torch's average, to be saved with the rest; None without one.
+        model: the average, to be saved with the rest; None without one.
         kept: the averaged generator, or the trained one itself.
     """
 
     def __init__(self, generator: Generator, decay: float) -> None:
-        self.model: AveragedModel | None = None
-        self.kept = generator
-        if decay:
-            self.model = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
-            self.model.requires_grad_(False)
-            # it is compared with 0 at every step, which must not wait for a GPU
-            self.model.n_averaged = self.model.n_averaged.cpu()
-            self.kept = cast("Generator", self.model.module)
+        self.decay = decay
+        self.model = Averaged(generator) if decay else None
+        self.kept = generator if self.model is None else self.model.module
 
+    @torch.no_grad()
     def update(self, generator: Generator) -> None:
         """Take in the weights after a step; the first step's are the average's first."""
-        if self.model is not None:
-            self.model.update_parameters(generator)
+        if self.model is None:
+            return
+        average: list[Tensor] = list(self.model.module.parameters())
+        weights: list[Tensor] = list(generator.parameters())
+        if self.model.n_averaged == 0:
+            torch._foreach_copy_(average, weights)
+        else:
+            torch._foreach_lerp_(average, weights, 1 - self.decay)
+        self.model.n_averaged += 1

@@ -47,16 +47,16 @@ def choose_device(runtime: Runtime) -> torch.device:
     return device
 
 
-def fold_for_training(modules: Iterable[nn.Module], runtime: Runtime, device: torch.device) -> None:
+def fold_for_training(modules: Iterable[nn.Module], runtime: Runtime, device: torch.device, frozen: int = 2) -> None:
     """Let the decoders of what is trained work composed, or plainly, as `runtime.fold` says.
 
     Without gradients, for validations and the critic's batches, two upscalings are: a generator that changes at every
-    step is not used often enough to be worth composing the third.
+    step is not used often enough to be worth composing the third. `frozen` is how many.
     """
     composed = runtime.fold == "on" or (runtime.fold == "auto" and device.type == "cpu")  # not measured on a GPU
     for module in modules:
         if composed:
-            fold(module, live=LIVE if runtime.fold == "auto" else (0, 0), frozen=2)
+            fold(module, live=LIVE if runtime.fold == "auto" else (0, 0), frozen=frozen)
         else:
             fold(module)
 

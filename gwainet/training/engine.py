@@ -4,23 +4,26 @@ None of it changes what a step is (`gwainet.training.phases`), and all of it but
 they are, up to the rounding of sums in another order. The plain engine, which a phase begins with, is the reference.
 """
 
+import gc
+import math
 import os
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
-from typing import Literal, TypeVar, cast
+from typing import Literal, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from gwainet.dataset import Faces
-from gwainet.errors import ParamsError
+from gwainet.errors import ParamsError, TrainingError
 from gwainet.params import Runtime
 from gwainet.progress import say
+from gwainet.training.device import fold_for_training
 from gwainet.training.feeds import AheadFeed, Data, DeviceArrays, DeviceFeed, Feed, HostFeed, Sampler, bytes_of
-from gwainet.training.guards import available
+from gwainet.training.guards import available, is_out_of_memory
 
 Precision = Literal["float32", "bfloat16"]
 Made = TypeVar("Made")
@@ -32,7 +35,7 @@ _EAGER_STEPS = 3  # before a capture: they compile, choose algorithms and make t
 
 @dataclass(frozen=True)
 class Engine:
-    """What was chosen.
+    """What was chosen. On a GPU with bfloat16, float32's convolutions (the flow's, the penalty's) are TF32's.
 
     Attributes:
         data: read from the disk's pages when needed (`host`), in the device's memory, or read ahead into the host's.
@@ -58,6 +61,14 @@ class Engine:
         """Steps before one that takes as long as those after it."""
         return _EAGER_STEPS + 1 if self.graphed else 1
 
+    @property
+    def frozen(self) -> int:
+        """Upscalings of a decoder that are composed where no gradients are recorded (`gwainet.nets.folded`).
+
+        None where steps are recorded: what is kept is compared with the weights' values, which the host looks at.
+        """
+        return 0 if self.compiled or self.graphed else 2
+
     def facts(self) -> dict[str, object]:
         """The choices, for the log and the run's params."""
         return {f"engine.{each.name}": getattr(self, each.name) for each in fields(self) if each.name != "arrays"}
@@ -75,17 +86,18 @@ class Engine:
             return nullcontext()
         return torch.autocast(device.type, torch.bfloat16)
 
+    def lay_out(self, *modules: nn.Module | None) -> None:
+        """Put networks into the memory layout."""
+        for module in modules:
+            if self.channels_last and module is not None:
+                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
     def module(self, module: M) -> M:
-        """A network as steps call it; its parameters are those of `module`, which is put into its memory layout."""
-        if self.channels_last:
-            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        """A network as steps call it; its parameters are those of `module`."""
+        self.lay_out(module)
         if not self.compiled:
             return module
         return cast("M", torch.compile(module, dynamic=False, fullgraph=True))
-
-    def runner(self, update: Callable[[], dict[str, Tensor]]) -> Callable[[], dict[str, Tensor]]:
-        """`update`, which reads nothing that the host changes between steps, as it is to be called."""
-        return Captured(update) if self.graphed else update
 
 
 PLAIN = Engine()
@@ -94,44 +106,78 @@ PLAIN = Engine()
 class Captured:
     """A step that is made a few times as it is, then captured into a CUDA graph, and replayed from there on.
 
-    All three are steps of the training: none is made twice.
-
-    Args:
-        update: a step; it reads and writes the same tensors at every call.
+    All three are steps of the training: none is made twice. `update` must use the same tensors at every call.
     """
 
-    def __init__(self, update: Callable[[], dict[str, Tensor]]) -> None:
-        self._update, self._eager = update, _EAGER_STEPS
+    def __init__(self) -> None:
+        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._eager = float(_EAGER_STEPS)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._made: dict[str, Tensor] = {}
 
-    def __call__(self) -> dict[str, Tensor]:
-        """Make a step; what it returns is overwritten by the next one."""
+    def __call__(self, update: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Make a step; what it returns is overwritten by the next one.
+
+        Raises:
+            TrainingError: the step cannot be captured.
+        """
         if self._graph is not None:
             self._graph.replay()
             return self._made
-        if self._eager:
-            self._eager -= 1
-            return self._beside()
+        try:
+            if self._eager:
+                self._eager -= 1
+                return self._beside(update)
+            self._capture(update)
+        except BaseException:
+            self._eager = math.inf  # so that what would fit can be measured after memory ran out
+            raise
+        return self(update)
+
+    def _beside(self, update: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """On another stream, as torch asks of what comes before a capture."""
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            made = update()
+        torch.cuda.current_stream().wait_stream(self._stream)
+        return made
+
+    def _capture(self, update: Callable[[], dict[str, Tensor]]) -> None:
+        """Record a step, without doing it."""
+        gc.collect()  # a graph of a phase that is gone must not be freed meanwhile
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph):  # records, without doing it
-                self._made = self._update()
-        except RuntimeError:
-            self._eager = _EAGER_STEPS  # what is measured after memory ran out
-            raise
+            # the thread that reads ahead may allocate meanwhile
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+                self._made = update()
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            raise TrainingError(
+                f"the step could not be captured as a CUDA graph ({error}): set runtime.cuda_graph to off"
+            ) from error
         self._graph = graph
-        graph.replay()
-        return self._made
 
-    def _beside(self) -> dict[str, Tensor]:
-        """On another stream, as torch asks of what comes before a capture."""
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            made = self._update()
-        torch.cuda.current_stream().wait_stream(stream)
-        return made
+
+class Usable(Protocol):
+    """What `take_up` needs of a phase."""
+
+    modules: dict[str, nn.Module]
+
+    def use(self, engine: Engine) -> None:
+        """Compute steps as an engine does."""
+
+
+def take_up(phase: Usable, runtime: Runtime, device: torch.device, faces: Faces, processes: int = 1) -> Engine:
+    """Let a phase compute its steps as `runtime` asks for; as `choose_engine`.
+
+    Raises:
+        ParamsError: what is asked for is not to be had.
+    """
+    engine = choose_engine(runtime, device, faces, processes)
+    fold_for_training(phase.modules.values(), runtime, device, engine.frozen)
+    phase.use(engine)
+    return engine
 
 
 def choose_engine(runtime: Runtime, device: torch.device, faces: Faces, processes: int = 1) -> Engine:
@@ -155,11 +201,16 @@ def choose_engine(runtime: Runtime, device: torch.device, faces: Faces, processe
             f"runtime.data is device, but the faces have {bytes_of(faces) / 2**30:.1f} GiB, more than half of the "
             f"{available(device) / 2**30:.1f} GiB free on {device}: use auto or ahead"
         )
-    if runtime.cuda_graph == "on" and (not gpu or processes > 1):
-        why = "this training runs on a CPU" if not gpu else f"{processes} processes train together"
-        raise ParamsError(f"runtime.cuda_graph is on, but {why}: use auto")
     automatic: Data = "host" if not gpu else "device" if fits else "ahead"
     chosen: Data = automatic if runtime.data == "auto" else runtime.data
+    against = {
+        "this training runs on a CPU": not gpu,
+        f"{processes} processes train together": processes > 1,
+        "runtime.data is host, whose pages no graph can read": chosen == "host",
+    }
+    graphless = next((why for why, holds in against.items() if holds), None)
+    if runtime.cuda_graph == "on" and graphless:
+        raise ParamsError(f"runtime.cuda_graph is on, but {graphless}: use auto")
     lacking = _compiler_lacks(device)
     if runtime.compile == "on" and lacking:
         raise ParamsError(f"runtime.compile is on, but {lacking}: use auto")
@@ -167,14 +218,14 @@ def choose_engine(runtime: Runtime, device: torch.device, faces: Faces, processe
         say(f"engine: networks are not compiled, as {lacking}")
     precision: Precision = runtime.precision if runtime.precision != "auto" else "bfloat16" if gpu else "float32"
     if gpu:
-        # TF32 rounds to 10 bits of fraction: fine beside bfloat16's 7, but not what `float32` asks for
+        # of float32's convolutions: 10 bits of fraction are fine beside bfloat16's 7, but not what `float32` asks for
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "bfloat16"
     engine = Engine(
         data=chosen,
         precision=precision,
         channels_last=_choice(runtime.channels_last, gpu),
         compiled=_choice(runtime.compile, gpu and lacking is None),
-        graphed=_choice(runtime.cuda_graph, gpu and processes == 1),
+        graphed=_choice(runtime.cuda_graph, graphless is None),
         joint=_choice(runtime.joint_critic_batches, gpu),
         arrays=DeviceArrays.copied(faces, device) if chosen == "device" else None,
     )

@@ -80,6 +80,9 @@ class Feed(ABC, Generic[Made]):
     def epsilon(self, number: int = 0) -> Tensor:
         """Epsilon of one of the batches (Eq. 8; L7). Shapes: -> (B, 1, 1, 1)."""
 
+    def close(self) -> None:
+        """End what reads in the background."""
+
 
 class HostFeed(Feed[Made]):
     """The plain way: pictures are read from mapped pages when a batch is asked for."""
@@ -103,16 +106,18 @@ class _StaticFeed(Feed[Made]):
     """A step's parts lie in the same tensors at every step. Shapes: (updates, B, ...)."""
 
     @abstractmethod
-    def parts(self) -> Draws:
-        """Pictures and draws of the step that is ready."""
+    def parts(self, drawn: Draws) -> Draws:
+        """Draws with their pictures."""
 
     def batch(self, number: int = 0) -> Made:
         """Make one of the step's batches."""
-        return self.sampler.make({name: value[number] for name, value in self.parts().items()}, self.mean)
+        return self.sampler.make(self.parts({name: value[number] for name, value in self._draws().items()}), self.mean)
 
     def joint(self) -> Made:
         """Make all of them in one piece."""
-        return self.sampler.make({name: value.flatten(0, 1) for name, value in self.parts().items()}, self.mean)
+        return self.sampler.make(
+            self.parts({name: value.flatten(0, 1) for name, value in self._draws().items()}), self.mean
+        )
 
     def epsilon(self, number: int = 0) -> Tensor:
         """Of one of the step's batches."""
@@ -176,13 +181,12 @@ class DeviceFeed(_StaticFeed[Made]):
     def _draws(self) -> Draws:
         return {name: value.index_select(0, self._at)[0] for name, value in self._block.items()}
 
-    def parts(self) -> Draws:
+    def parts(self, drawn: Draws) -> Draws:
         """Gather the pictures."""
-        drawn = self._draws()
-        pictures = {}
-        for name, (array, rows) in self.sampler.pictures.items():
-            taken = getattr(self.arrays, array).index_select(0, drawn[rows].flatten())
-            pictures[name] = taken.view(*drawn[rows].shape, *taken.shape[1:])
+        pictures = {
+            name: getattr(self.arrays, array).index_select(0, drawn[rows])
+            for name, (array, rows) in self.sampler.pictures.items()
+        }
         return {**drawn, **pictures}
 
 
@@ -208,10 +212,8 @@ class AheadFeed(_StaticFeed[Made]):
         """Copy the step's parts to the device, and let the next ones be read."""
         size = self.sampler.size()
         wanted = [(step + n, size) for n in range(_AHEAD)]
-        if wanted[0] not in self._filling:  # the first step, or not the next one
-            for future in self._filling.values():
-                future.exception()  # its room is used again below
-            self._filling.clear()
+        for key in self._filling.keys() - set(wanted):  # steps that are not made next after all
+            self._filling.pop(key).exception()  # waits: its room is used again
         for key in wanted:
             if key not in self._filling:
                 slot = self._slots[key[0] % len(self._slots)]
@@ -243,6 +245,10 @@ class AheadFeed(_StaticFeed[Made]):
     def _draws(self) -> Draws:
         return self._there
 
-    def parts(self) -> Draws:
-        """Where `ready` put them."""
-        return self._there
+    def parts(self, drawn: Draws) -> Draws:
+        """The pictures are there."""
+        return drawn
+
+    def close(self) -> None:
+        """End the thread."""
+        self._thread.shutdown(cancel_futures=True)

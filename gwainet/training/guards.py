@@ -62,7 +62,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out; on a CPU torch raises a plain RuntimeError."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in _CPU_MESSAGES)
+    if isinstance(error, RuntimeError) and any(text in str(error) for text in _CPU_MESSAGES):
+        return True
+    # the end of a CUDA graph's capture has an error of its own
+    return error.__context__ is not None and is_out_of_memory(error.__context__)
 
 
 @contextmanager

@@ -201,6 +201,22 @@ def _fit(phase: Phase, plan: Plan, checkpoints: Checkpoints, recorder: Recorder,
     return outcome
 
 
+def continue_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Take up an optimiser's state, whatever device and memory layout it was saved on.
+
+    How it computes stays its own: on a GPU the rate lies on the device, where a captured step reads it.
+    """
+    keys = ("lr", "capturable", "fused")
+    own: list[dict[str, Any]] = [{key: group[key] for key in keys if key in group} for group in optimiser.param_groups]
+    optimiser.load_state_dict(state)
+    for group, kept in zip(optimiser.param_groups, own, strict=True):
+        group.update(kept)
+    for parameter, of in optimiser.state.items():
+        for key, value in of.items():
+            like = torch.empty_like(parameter) if value.shape == parameter.shape else value.to(parameter.device)
+            of[key] = like.copy_(value)
+
+
 def _validate(phase: Phase, step: int, outcome: Outcome, recorder: Recorder, best: str | None = None) -> bool:
     """Validate; say whether these are the weights to keep."""
     for module in phase.modules.values():
@@ -302,7 +318,7 @@ def _restore(
     for name, module in phase.modules.items():
         module.load_state_dict(state["modules"][name])
     for name, optimiser in phase.optimisers.items():
-        optimiser.load_state_dict(state["optimisers"][name])
+        continue_optimiser(optimiser, state["optimisers"][name])
     outcome = Outcome(**state["outcome"])
     # the run that continues shows the whole curve
     for row in outcome.curves:

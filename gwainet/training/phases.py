@@ -35,11 +35,11 @@ from gwainet.tensors import column, to_tensor, to_uint8
 from gwainet.training import distributed
 from gwainet.training.average import Average
 from gwainet.training.draws import words
-from gwainet.training.engine import PLAIN, Engine
+from gwainet.training.engine import PLAIN, Captured, Engine
 from gwainet.training.feeds import Feed
 from gwainet.training.pictures import SAMPLE_FACES, sample_rows, sheet
 from gwainet.training.rates import factor, set_rates
-from gwainet.training.sampling import VALIDATION_PAIRS, BatchSampler, PairSampler, Stream, draw_partners
+from gwainet.training.sampling import VALIDATION_PAIRS, BatchSampler, PairSampler, Stream, draw_partners, tables
 from gwainet.training.validation import gains_over_bicubic, mean_psnr, over_batches, sample_sheet, validation_rows
 
 _CPU = torch.device("cpu")
@@ -127,20 +127,24 @@ class TrainingPhase(ABC):
     modules: dict[str, nn.Module]
     optimisers: dict[str, torch.optim.Optimizer]
     samplers: list[BatchSampler]
-    feeds: list[Feed[Any]]
+    feeds: list[Feed[Any]] = []  # noqa: RUF012  (replaced, never changed)
     rates: _Rates
 
     def use(self, engine: Engine) -> None:
         """Compute steps as an engine does; without, the plain way."""
+        if engine.compiled:
+            torch.compiler.reset()  # what was compiled for other phases counts towards a limit
+        for feed in self.feeds:
+            feed.close()
         self.engine = engine
         self.feeds = self._feeds(engine)
         self._compile(engine)
-        self._run = engine.runner(self.update)
+        self._captured = Captured() if engine.graphed else None
 
     def step(self, step: int) -> dict[str, Tensor]:
         """The updates of a step; its losses may be overwritten by the next step's."""
         self.ready(step)
-        return self._run()
+        return self._update() if self._captured is None else self._captured(self._update)
 
     def ready(self, step: int) -> None:
         """Do what the host does before a step."""
@@ -151,6 +155,10 @@ class TrainingPhase(ABC):
     @abstractmethod
     def update(self) -> dict[str, Tensor]:
         """The updates of the step that is ready."""
+
+    def _update(self) -> dict[str, Tensor]:
+        """`update`; what it leaves must not keep the step's graph of gradients alive."""
+        return {name: value.detach() for name, value in self.update().items()}
 
     @abstractmethod
     def validate(self) -> dict[str, float]:
@@ -255,6 +263,7 @@ class _GeneratorPhase(TrainingPhase):
 
     def _compile(self, engine: Engine) -> None:
         self._generator = engine.module(self.generator)
+        engine.lay_out(self.average.model)
 
     def step(self, step: int) -> dict[str, Tensor]:
         """The updates of a step, then the average's: it decides on the host whether it is its first."""
@@ -353,8 +362,7 @@ class AdversarialPhase(_GeneratorPhase):
     def _compile(self, engine: Engine) -> None:
         super()._compile(engine)
         self._inet = None if self.inet is None else engine.module(self.inet)
-        if engine.channels_last:
-            self.critic.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        engine.lay_out(self.critic)
 
     def update(self) -> dict[str, Tensor]:
         """The critic's updates, then the generator's."""
@@ -432,7 +440,7 @@ class IdentityPhase(TrainingPhase):
         places = np.flatnonzero(split == "validation")
         bounds = int(places[0]), int(places[-1]) + 1
         drawn = words(settings.seed, VALIDATION_PAIRS, torch.arange(len(self.rows)))  # these pairs are fixed
-        self.partners, self.same = draw_partners(faces, torch.from_numpy(self.rows), bounds, drawn)
+        self.partners, self.same = draw_partners(tables(faces, _CPU), torch.from_numpy(self.rows), bounds, drawn)
         self.modules = {"inet": inet, "head": head}
         parameters = itertools.chain(inet.parameters(), head.parameters())
         self.optimisers = {"inet": adam(parameters, settings, settings.learning_rate, device)}

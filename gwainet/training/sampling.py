@@ -8,7 +8,7 @@ Streams keep the draws of different purposes apart: the critic's batches, the ge
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -98,6 +98,7 @@ class BatchSampler(_Drawn):
         if other_guides and (faces.identity_size[: self.split_end] == self.split_end).any():
             raise DataError("other_guides needs photos of two people or more in the training split")
         self._epoch = lru_cache(maxsize=2)(self._shuffled)
+        self._table = lru_cache(maxsize=2)(partial(tables, faces))
 
     def size(self) -> int:
         """Targets of a batch, of all processes together."""
@@ -122,11 +123,8 @@ class BatchSampler(_Drawn):
             penalty in [0, 1) (Eq. 8; L7); and where they are asked for `flip`, `flip_guide` and `drop`, bool.
         """
         rows, drawn = self.places(first, count, device)
-        table = {name: torch.from_numpy(value).to(device) for name, value in self._table().items()}
-        if self.faces.fixed_guides:
-            guides = table["guide_row"][rows]
-        else:
-            guides = another_photo(rows, table["first"][rows], table["size"][rows], drawn[_GUIDE])
+        table = self._table(device)
+        guides = _guides(table, rows, drawn)
         made = {"rows": rows, "guides": guides, "epsilon": uniform(drawn[_EPSILON])}
         if self.horizontal_flip:
             made |= {"flip": uniform(drawn[_FLIP]) < 0.5, "flip_guide": uniform(drawn[_FLIP_GUIDE]) < 0.5}
@@ -143,14 +141,9 @@ class BatchSampler(_Drawn):
     def places(self, first: int, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Targets and random words of whole batches. Shapes: -> (count, B), (8, count, B)."""
         shape = (count, self.batch_size)
-        rows = torch.from_numpy(self.rows(first, count)).to(device).view(shape)
+        rows = _uploaded(self.rows(first, count), device).view(shape)
         places = torch.arange(first * self.batch_size, (first + count) * self.batch_size, device=device).view(shape)
         return rows, words(self.seed, self.stream, places)
-
-    def _table(self) -> dict[str, Rows]:
-        """Of each row: its identity's first row and size, and its fixed guide."""
-        faces = self.faces
-        return {"first": faces.first_row, "size": faces.identity_size, "guide_row": faces.guide_row}
 
     def batch(self, number: int, device: torch.device) -> Batch:
         """A batch, read from the disk's pages."""
@@ -186,6 +179,7 @@ class PairSampler(_Drawn):
     def __init__(self, faces: Faces, batch_size: int, seed: int) -> None:
         self.faces, self.seed = faces, seed
         self.anchors = BatchSampler(faces, batch_size, seed, "pairs")
+        self._table = lru_cache(maxsize=2)(partial(tables, faces))
 
     def size(self) -> int:
         """Pairs of a batch."""
@@ -194,7 +188,7 @@ class PairSampler(_Drawn):
     def draw(self, first: int, count: int, device: torch.device) -> Draws:
         """As `BatchSampler.draw`: `rows`, `partners` and `same`."""
         rows, drawn = self.anchors.places(first, count, device)
-        partners, same = draw_partners(self.faces, rows, (0, self.anchors.split_end), drawn)
+        partners, same = draw_partners(self._table(device), rows, (0, self.anchors.split_end), drawn)
         own = share(self.size())
         return {"rows": rows[:, own], "partners": partners[:, own], "same": same[:, own]}
 
@@ -215,7 +209,27 @@ class PairSampler(_Drawn):
         return Pairs(first, second, parts["same"])
 
 
-def draw_partners(faces: Faces, rows: Tensor, bounds: tuple[int, int], drawn: Tensor) -> tuple[Tensor, Tensor]:
+def tables(faces: Faces, device: torch.device) -> Draws:
+    """Of each row (N): its identity's `first` row and `size`, and where guides are fixed its `guide`."""
+    made = {"first": faces.first_row, "size": faces.identity_size}
+    if faces.fixed_guides:
+        made["guide"] = faces.guide_row
+    return {name: _uploaded(value, device) for name, value in made.items()}
+
+
+def _uploaded(rows: Rows, device: torch.device) -> Tensor:
+    """Rows on a device, on their way while the host goes on."""
+    tensor = torch.from_numpy(rows)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def _guides(table: Draws, rows: Tensor, drawn: Tensor) -> Tensor:
+    if "guide" in table:
+        return table["guide"][rows]
+    return another_photo(rows, table["first"][rows], table["size"][rows], drawn[_GUIDE])
+
+
+def draw_partners(table: Draws, rows: Tensor, bounds: tuple[int, int], drawn: Tensor) -> tuple[Tensor, Tensor]:
     """A partner for each row: another photo of the person, or any photo of another one among rows [start, end).
 
     Shapes: rows (..., B), words (8, ..., B) -> (..., B) int64, (..., B) float32.
@@ -224,10 +238,5 @@ def draw_partners(faces: Faces, rows: Tensor, bounds: tuple[int, int], drawn: Te
         the partners' rows, and 1 where they show the same person; 1:1 in a batch, as near as its size allows.
     """
     same = drawn[_SAME].argsort(dim=-1, stable=True).argsort(dim=-1, stable=True) % 2 == 0
-    first, size = (torch.from_numpy(table).to(rows.device)[rows] for table in (faces.first_row, faces.identity_size))
-    if faces.fixed_guides:
-        own = torch.from_numpy(faces.guide_row).to(rows.device)[rows]
-    else:
-        own = another_photo(rows, first, size, drawn[_GUIDE])
-    other = another_person(first, size, bounds, drawn[_PERSON])
-    return torch.where(same, own, other), same.to(torch.float32)
+    other = another_person(table["first"][rows], table["size"][rows], bounds, drawn[_PERSON])
+    return torch.where(same, _guides(table, rows, drawn), other), same.to(torch.float32)

@@ -18,8 +18,8 @@ from gwainet.progress import say
 from gwainet.recorder import Recorder
 from gwainet.training import KEEP, distributed, launch
 from gwainet.training.checkpoint import Checkpoints
-from gwainet.training.device import choose_device, device_facts, fold_for_training
-from gwainet.training.engine import choose_engine
+from gwainet.training.device import choose_device, device_facts
+from gwainet.training.engine import take_up
 from gwainet.training.loop import Outcome, Phase, Plan, fit
 from gwainet.training.phases import Settings, TrainingPhase, total_steps
 from gwainet.training.pictures import histogram
@@ -112,12 +112,10 @@ class Session:
             counts: what else a step does, name -> times; its total joins the stage's numbers.
         """
         launch.check_share(settings.batch_size, distributed.size())
-        fold_for_training(phase.modules.values(), self.params.runtime, self.device)
-        engine = choose_engine(self.params.runtime, self.device, self.faces, distributed.size())
+        engine = take_up(phase, self.params.runtime, self.device, self.faces, distributed.size())
         self.recorder.params(engine.facts())
-        phase.use(engine)
         planned = total_steps(settings, len(self.faces.targets("train")))
-        steps = steps_to_make(planned)
+        steps = steps_to_make(planned, engine.settling)
         seconds = self.params.runtime.checkpoint_seconds
         limits = {"critic": settings.critic_limit} if isinstance(settings, TrainAdversarial) else {}
         plan = Plan(self.stage, steps, settings.validate_every, best, patience, seconds, limits)

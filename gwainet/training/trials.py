@@ -32,10 +32,10 @@ def a_few_steps() -> Iterator[None]:
         _steps.reset(token)
 
 
-def steps_to_make(steps: int) -> int:
-    """Of so many planned steps."""
+def steps_to_make(steps: int, settling: int) -> int:
+    """Of so many planned steps; a few of them go on until one takes as long as those after it."""
     few = _steps.get()
-    return steps if few is None else min(steps, few)
+    return steps if few is None else min(steps, max(few, settling + 1))
 
 
 def peak_memory(device: torch.device) -> int:

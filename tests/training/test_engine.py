@@ -14,8 +14,11 @@ from gwainet.errors import ParamsError
 from gwainet.nets.folded import fold
 from gwainet.nets.wnet import Wnet, sampling_grid
 from gwainet.params import Runtime
-from gwainet.training.engine import PLAIN, Engine, choose_engine
+from gwainet.training.engine import PLAIN, Engine, choose_engine, take_up
+from gwainet.training.feeds import bytes_of
 from gwainet.training.phases import AdversarialPhase, PsnrPhase, TrainingPhase
+from gwainet.training.rates import set_rates
+from gwainet.training.sampling import BatchSampler
 from tests.faces import write_faces
 from tests.training.made import PHASES, make_phase
 
@@ -32,7 +35,8 @@ def trained(
     phase: TrainingPhase, engine: Engine, steps: int = STEPS
 ) -> tuple[list[dict[str, float]], dict[str, Tensor]]:
     """Losses of every step, and the weights after the last."""
-    phase.use(engine)
+    if getattr(phase, "engine", None) is not engine:
+        phase.use(engine)
     rows = [{name: value.item() for name, value in phase.step(step).items()} for step in range(steps)]
     return rows, torch.nn.ModuleDict(phase.modules).state_dict()
 
@@ -157,10 +161,13 @@ def test_a_recorded_step_replayed_is_the_next_step(faces: Faces, name: str, engi
 
 
 @pytest.mark.system
+@pytest.mark.parametrize("folded", ["off", "on"])
 @pytest.mark.parametrize("name", ["wnet", "psnr", "adversarial"])
-def test_compiled_networks_take_the_plain_ones_steps(faces: Faces, name: str):
+def test_compiled_networks_take_the_plain_ones_steps(faces: Faces, name: str, folded: Any):
     plain = trained(make_phase(name, faces, CPU), PLAIN)
-    made = trained(make_phase(name, faces, CPU), Engine(data="device", joint=True, compiled=True))
+    phase = make_phase(name, faces, CPU)
+    runtime = Runtime(data="device", joint_critic_batches="on", compile="on", fold=folded)
+    made = trained(phase, take_up(phase, runtime, CPU, faces))
     for row, expected in zip(made[0], plain[0], strict=True):
         assert row == pytest.approx(expected, rel=1e-3, abs=1e-5)
     assert list(made[1]) == list(plain[1])  # names of a checkpoint
@@ -200,32 +207,104 @@ def test_compiling_without_a_compiler_is_refused_before_it_fails(faces: Faces, m
     assert not choose_engine(Runtime(), CPU, faces).compiled
 
 
-GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_cuda_graph_of_pages_that_the_host_reads_is_refused(faces: Faces, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("gwainet.training.engine.available", lambda _device: 2**34)
+    gpu = torch.device("cuda", 0)
+    with pytest.raises(ParamsError, match="whose pages no graph can read"):
+        choose_engine(Runtime(cuda_graph="on", data="host"), gpu, faces)
+    assert not choose_engine(Runtime(data="host"), gpu, faces).graphed
+    assert not choose_engine(Runtime(data="ahead"), gpu, faces, processes=2).graphed
+    assert choose_engine(Runtime(data="ahead"), gpu, faces).graphed
+    with pytest.raises(ParamsError, match="2 processes train together"):
+        choose_engine(Runtime(cuda_graph="on", data="ahead"), gpu, faces, processes=2)
 
 
-@pytest.mark.gpu
-@GPU
-@pytest.mark.parametrize("name", PHASES)
-def test_a_captured_step_takes_the_eager_ones_course(faces: Faces, name: str):
+def test_faces_that_do_not_fit_are_read_ahead(faces: Faces, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("gwainet.training.engine.available", lambda _device: 2 * bytes_of(faces) - 1)
+    gpu = torch.device("cuda", 0)
+    assert choose_engine(Runtime(), gpu, faces).data == "ahead"
+    with pytest.raises(ParamsError, match=r"runtime\.data is device, but the faces have"):
+        choose_engine(Runtime(data="device"), gpu, faces)
+
+
+def test_scores_of_a_bfloat16_training_are_float32(faces: Faces):
+    """Far from 0 bfloat16 tells few numbers apart."""
+    phase = make_phase("adversarial", faces, CPU)
+    assert isinstance(phase, AdversarialPhase)
+    torch.nn.init.constant_(phase.critic.fc.bias, 300.0)
+    phase.use(Engine(precision="bfloat16"))
+    phase.ready(0)
+    assert phase._judged(phase.feed.batch().i_gt).unique().numel() == 4
+
+
+def test_what_a_step_returns_keeps_no_graph_of_gradients(faces: Faces):
+    for name in PHASES:
+        assert not any(value.requires_grad for value in make_phase(name, faces, CPU).step(0).values())
+
+
+def test_decoders_are_not_looked_at_where_steps_are_recorded(faces: Faces):
+    phase = make_phase("adversarial", faces, CPU)
+    engine = take_up(phase, Runtime(fold="on", compile="on", device="cpu"), CPU, faces)
+    assert engine.compiled
+    decoders: list[Any] = [
+        module.decode for module in phase.modules["generator"].modules() if hasattr(module, "decode")
+    ]
+    assert decoders
+    assert all(decoder.frozen == 0 and decoder.live == (0, 0) for decoder in decoders)
+
+
+GPU = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+
+class TestOnAGpu:
+    """What a CPU cannot show; written without a GPU at hand."""
+
+    pytestmark = GPU
     device = torch.device("cuda")
-    plain = trained(make_phase(name, faces, device), PLAIN, steps=12)
-    made = trained(make_phase(name, faces, device), Engine(data="device", graphed=True), steps=12)
-    for row, expected in zip(made[0], plain[0], strict=True):
-        assert row == pytest.approx(expected, rel=1e-2, abs=1e-4)
 
+    @pytest.mark.parametrize("data", ["device", "ahead"])
+    @pytest.mark.parametrize("name", PHASES)
+    def test_a_captured_step_takes_the_eager_ones_course(self, faces: Faces, name: str, data: Any):
+        plain = trained(make_phase(name, faces, self.device), PLAIN, steps=12)
+        made = trained(make_phase(name, faces, self.device), Engine(data=data, graphed=True), steps=12)
+        for row, expected in zip(made[0], plain[0], strict=True):
+            assert row == pytest.approx(expected, rel=1e-2, abs=1e-4)
 
-@pytest.mark.gpu
-@GPU
-@pytest.mark.parametrize("name", PHASES)
-def test_the_automatic_engine_of_a_gpu_learns(faces: Faces, name: str):
-    device = torch.device("cuda")
-    phase = make_phase(name, faces, device)
-    engine = choose_engine(Runtime(), device, faces)
-    assert (engine.data, engine.precision, engine.graphed, engine.compiled) == ("device", "bfloat16", True, True)
-    rows, weights = trained(phase, engine, steps=12)
-    plain, _ = trained(make_phase(name, faces, device), PLAIN, steps=12)
-    assert rows[0] == pytest.approx(plain[0], rel=0.05, abs=0.02)
-    assert all(value.isfinite().all() for value in weights.values())
+    @pytest.mark.parametrize("name", PHASES)
+    def test_the_automatic_engine_takes_the_course_of_bfloat16(self, faces: Faces, name: str):
+        phase = make_phase(name, faces, self.device)
+        engine = take_up(phase, Runtime(), self.device, faces)
+        assert (engine.data, engine.precision, engine.graphed, engine.joint) == ("device", "bfloat16", True, True)
+        made, weights = trained(phase, engine, steps=12)
+        plain, _ = trained(make_phase(name, faces, self.device), Engine(precision="bfloat16"), steps=12)
+        for row, expected in zip(made, plain, strict=True):
+            assert row == pytest.approx(expected, rel=0.1, abs=0.03)
+        assert all(value.isfinite().all() for value in weights.values())
+
+    @pytest.mark.parametrize("data", ["device", "ahead"])
+    def test_batches_are_the_cpus_to_the_bit(self, faces: Faces, data: Any):
+        of: dict[str, Any] = {"horizontal_flip": True, "guide_dropout": 0.2, "other_guides": 0.2}
+        plain = PLAIN.feed(BatchSampler(faces, 4, 3, "critic", **of), CPU, 2)
+        feed = Engine(data=data).feed(BatchSampler(faces, 4, 3, "critic", **of), self.device, 2)
+        for step in (0, 1, 64, 200):
+            plain.ready(step)
+            feed.ready(step)
+            for one, other in zip(feed.joint(), plain.joint(), strict=True):
+                assert torch.equal(one.cpu(), other)
+
+    def test_a_rate_that_changes_after_the_capture_counts(self, faces: Faces, monkeypatch: pytest.MonkeyPatch):
+        phase = make_phase("psnr", faces, self.device)
+        phase.use(Engine(data="device", graphed=True))
+        for step in range(6):
+            phase.step(step)
+        before = {name: value.clone() for name, value in phase.modules["generator"].named_parameters()}
+        monkeypatch.setattr(phase.rates, "set", lambda _step: set_rates(phase.optimisers.values(), 0.0))
+        phase.step(6)
+        for name, value in phase.modules["generator"].named_parameters():
+            assert torch.equal(value, before[name])
 
 
 def test_phases_begin_with_the_plain_engine(faces: Faces):

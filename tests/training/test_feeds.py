@@ -15,7 +15,7 @@ from gwainet.training.sampling import BatchSampler, PairSampler
 from tests.faces import write_faces
 
 CPU = torch.device("cpu")
-STEPS = (0, 1, 2, 63, 64, 65, 200, 3)  # on end, across blocks of draws, and back
+STEPS = (0, 1, 2, 63, 64, 65, 67, 68, 66, 200, 3)  # on end, across blocks of draws, leaping, and back
 
 
 @pytest.fixture(scope="module", name="faces")

@@ -10,6 +10,8 @@ from gwainet.nets.blocks import initialise
 from gwainet.nets.inet import PairHead
 from gwainet.nets.model import build_cnet, build_generator, build_inet, build_wnet
 from gwainet.params import Networks, PretrainInet, PretrainWnet, SchedulePart, TrainAdversarial, TrainPsnr
+from gwainet.training.engine import PLAIN, Engine
+from gwainet.training.loop import continue_optimiser
 from gwainet.training.phases import (
     AdversarialPhase,
     IdentityPhase,
@@ -234,6 +236,29 @@ def test_a_resumed_training_has_the_learning_rate_of_its_step_not_of_its_checkpo
     rates = [[group["lr"] for group in phase.optimisers["generator"].param_groups] for phase in (first, second)]
     assert rates[0] == rates[1]
     assert rates[0][0] == pytest.approx(2 * rates[0][1])
+
+
+def test_a_state_of_another_memory_layout_and_way_to_compute_is_taken_up(faces):
+    """A checkpoint of a CPU goes on on a GPU, and the other way round."""
+    phases = []
+    for engine in (PLAIN, Engine(channels_last=True)):
+        phase = PsnrPhase(build_generator(SMALL, faces.means, guided=True, seed=0), faces, TrainPsnr(batch_size=4), CPU)
+        phase.use(engine)
+        phases.append(phase)
+    first, second = phases
+    first.step(0)
+    second.generator.load_state_dict(first.generator.state_dict())
+    state, rate = first.optimisers["generator"].state_dict(), torch.tensor(0.5)
+    for group in second.optimisers["generator"].param_groups:
+        group["lr"] = rate  # as on a GPU
+    continue_optimiser(second.optimisers["generator"], state)
+    assert all(group["lr"] is rate for group in second.optimisers["generator"].param_groups)
+    for parameter, of in second.optimisers["generator"].state.items():
+        assert {of[key].stride() for key in ("exp_avg", "exp_avg_sq")} == {parameter.stride()}
+    losses = [phase.step(1)["content"].item() for phase in phases]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    losses = [phase.step(2)["content"].item() for phase in phases]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 def test_the_kept_generator_is_the_exponential_average_of_the_steps(faces):

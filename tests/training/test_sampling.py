@@ -7,7 +7,7 @@ import torch
 from gwainet.dataset import Faces
 from gwainet.errors import DataError
 from gwainet.training.draws import words
-from gwainet.training.sampling import BatchSampler, PairSampler, draw_partners
+from gwainet.training.sampling import BatchSampler, PairSampler, draw_partners, tables
 from tests.faces import write_faces
 
 CPU = torch.device("cpu")
@@ -103,7 +103,7 @@ def test_partners_of_other_people_are_uniform_over_the_splits_other_photos(faces
     validation = faces.targets("validation")
     start, end = int(validation[0]), int(validation[-1]) + 1
     row = np.repeat(validation[:1], 4000)
-    made = draw_partners(faces, torch.from_numpy(row), (start, end), words(0, 0, torch.arange(4000)))
+    made = draw_partners(tables(faces, CPU), torch.from_numpy(row), (start, end), words(0, 0, torch.arange(4000)))
     partners, same = (part.numpy() for part in made)
     drawn, counts = np.unique(partners[same == 0], return_counts=True)
     others = [r for r in range(start, end) if faces.identity[r] != faces.identity[row[0]]]
