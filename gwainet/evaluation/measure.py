@@ -31,6 +31,7 @@ MEASURING = (
     "evaluation/systems.py",
     "identity.py",
     "bicubic.py",
+    "compiled.py",
     "images.py",
     "metrics.py",
     "nets",

@@ -52,6 +52,7 @@ CODE = (
     "dataset.py",
     "identity.py",
     "bicubic.py",
+    "compiled.py",
     "images.py",
     "metrics.py",
     "psnr.py",

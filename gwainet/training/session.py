@@ -27,7 +27,17 @@ from gwainet.training.trials import peak_memory, steps_to_make
 GAINS_TITLE = "PSNR of each validation face over bicubic"
 
 # editing anything else leaves an interrupted training resumable
-_CODE = ("nets", "training", "losses.py", "psnr.py", "dataset.py", "tensors.py", "images.py", "bicubic.py")
+_CODE = (
+    "nets",
+    "training",
+    "losses.py",
+    "psnr.py",
+    "dataset.py",
+    "tensors.py",
+    "images.py",
+    "bicubic.py",
+    "compiled.py",
+)
 
 
 class Session:
