@@ -1,5 +1,6 @@
 """What Numba compiles gives the same bytes as the ways without it."""
 
+import importlib.util
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,7 +118,7 @@ def test_few_pictures_do_not_load_them_and_a_machine_without_numba_goes_without(
     without(monkeypatch)
     compiled.expect(compiled.PAYS_FROM - 1)
     assert not compiled.ready()
-    monkeypatch.setattr(compiled.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     compiled.expect(compiled.PAYS_FROM)
     assert not compiled.ready()
 

@@ -10,7 +10,7 @@ from gwainet.errors import DataError
 from gwainet.files import tree_digest
 from gwainet.params import Params
 from gwainet.recorder import NullRecorder
-from gwainet.sources import crop
+from gwainet.sources import crop, packed
 from gwainet.sources.store import Reader
 from gwainet.stages import fetch_faces, prepare_faces
 from gwainet.stages.prepare_faces_parts import write_part
@@ -57,7 +57,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def settings(**prepare: object) -> Params:
+def settings(**prepare: int) -> Params:
     return params("folder", "set.zip", **prepare)
 
 
@@ -133,7 +133,7 @@ def test_rows_that_were_moving_are_made_again(root, reads, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(prepare_faces.FaceArrays, "finish", stopped)
+        patch.setattr(packed.FaceArrays, "finish", stopped)
         with pytest.raises(KeyboardInterrupt):
             run(root)
     reads.clear()
