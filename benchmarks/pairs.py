@@ -2,9 +2,9 @@
 
 Each store holds the same 4,000 faces, and all forms but the floor read the same pairs in batches; pages are hot. The
 peers' loops are BasicSR's `LmdbBackend`: a transaction and a copy a picture, then OpenCV decodes PNG, compressed by
-level 1 as BasicSR's script does; what BasicSR does to the decoded picture is left out. Two forms go on to float32 batches
-as networks take them: ours, and what one writes first, a Dataset over the raw LMDB that a DataLoader collates. The floor
-copies as many bytes out of the mapped array into memory that is there already, a call a batch, and does nothing else.
+level 1 as BasicSR's script does; what BasicSR does to the decoded picture is left out. Two forms go on to float32
+batches as networks take them: ours, and what one writes first, a Dataset over the raw LMDB that a DataLoader collates.
+The floor copies as many bytes out of the mapped array into memory that is there already, and does nothing else.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ import cv2
 import lmdb
 import numpy as np
 import torch
+from filelock import FileLock
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks import preparation
@@ -37,16 +38,21 @@ Floats = Iterator[tuple[torch.Tensor, torch.Tensor]]  # batches (B, 3, H, W), in
 def prepared() -> Path:
     """The faces, and beside them both LMDB stores; made once."""
     folder = Path(tempfile.gettempdir()) / f"gwainet-benchmark-pairs-{FACES}-1"
-    if not folder.exists():
-        with staged_directory(folder) as made:
-            settings, source = preparation.settings(0), preparation.archive(FACES)
-            fetch_faces.run(settings, source=source, out=made / "raw", recorder=NullRecorder())
-            out = made / "faces"
-            prepare_faces.run(settings, source=source, raw=made / "raw", out=out, recorder=NullRecorder())
-            hr = np.load(out / "hr.npy", mmap_mode="r")
-            _write_lmdb(made / "png.lmdb", hr, _png)
-            _write_lmdb(made / "raw.lmdb", hr, lambda picture: picture.tobytes())
+    with FileLock(f"{folder}.lock"):  # the forms' processes begin together
+        if not folder.exists():
+            with staged_directory(folder) as made:
+                _write_stores(made)
     return folder
+
+
+def _write_stores(made: Path) -> None:
+    settings, source = preparation.settings(0), preparation.archive(FACES)
+    fetch_faces.run(settings, source=source, out=made / "raw", recorder=NullRecorder())
+    out = made / "faces"
+    prepare_faces.run(settings, source=source, raw=made / "raw", out=out, recorder=NullRecorder())
+    hr = np.load(out / "hr.npy", mmap_mode="r")
+    _write_lmdb(made / "png.lmdb", hr, _png)
+    _write_lmdb(made / "raw.lmdb", hr, lambda picture: picture.tobytes())
 
 
 def _png(picture: Uint8) -> bytes:
