@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
+from filelock import FileLock
 from PIL import Image
 
 from benchmarks.timing import Value, Work
@@ -36,9 +37,10 @@ _VERSION, _PER_PERSON, _DRAWN, _QUALITY = 1, 20, 100, 86
 def archive(photos: int) -> Path:
     """A folder as a user brings it: the zip and CelebA's two lists, made once."""
     folder = Path(tempfile.gettempdir()) / f"gwainet-benchmark-{photos}-{_VERSION}"
-    if not folder.exists():
-        with staged_directory(folder) as partial_folder:
-            _write_archive(partial_folder, photos)
+    with FileLock(f"{folder}.lock"):  # the forms' processes begin together
+        if not folder.exists():
+            with staged_directory(folder) as partial_folder:
+                _write_archive(partial_folder, photos)
     return folder
 
 

@@ -28,7 +28,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from gwainet.sources.packed import PackedPictures
+from gwainet.sources.packed import FaceArrays
 from gwainet.sources.photo import Rejection
 from gwainet.sources.store import FolderStore, ZipStore
 
@@ -112,7 +112,7 @@ def prepare(photos: int, folder: Path) -> dict[str, object]:
         for group in groups:
             for entry in group.entries:
                 digest = hashlib.sha256(entry.file.encode()).hexdigest()
-                yield Face(Cropped(digest, 218, 178, None), digest, sums)
+                yield Face(Cropped(digest, 218, 178, None), digest[:24], sums)
 
     if photos <= ZIPPED:
         archive = folder / "photos.zip"
@@ -136,12 +136,11 @@ def prepare(photos: int, folder: Path) -> dict[str, object]:
         counts = listed(listing)
     del listing
     with steps.step("rows sorted out"):
-        made = collect(groups, made_up(groups), settings, lambda places, start: None)
+        made = collect(groups, made_up(groups), settings, lambda places: None)
     del groups
     rows, people = len(made.files), len(made.runs)
-    for name, scale in (("hr.npy", 1), ("lr.npy", SCALE)):
-        with closing(PackedPictures(folder / name, HEIGHT // scale, WIDTH // scale, create=True)) as pictures:
-            pictures.finish(rows)
+    with closing(FaceArrays(folder, settings.crop, create=True)) as arrays:
+        arrays.finish(rows)
     with steps.step("guides, manifest, digest"):
         finish(folder, made, Unused(counts, [], dropped), "celeba", "0" * 64, settings)
     size = (folder / "manifest.parquet").stat().st_size

@@ -3,7 +3,8 @@
 Pillow resamples rows, then columns. Each pass sums pixels times integer weights (units of 2^-22), adds a half, drops
 the fraction and clips to 0 .. 255. A float32 product is off that sum by 6e-4 grey levels at most, a bound that holds
 for any order of summation: what it rounds to is Pillow's pixel wherever the fraction is not that near to a half, and
-the few others are summed again in integers.
+the few others are summed again in integers. Where `gwainet.compiled` is ready, its integers do it all, in a third of
+the time.
 """
 
 import math
@@ -12,6 +13,8 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+
+from gwainet import compiled
 
 try:
     import cv2
@@ -46,12 +49,14 @@ class _Pass:
         first: each output's first input.
         weights: (outputs, taps), integers; zero past an output's last input.
         error: bound of a float32 product's error, grey levels.
+        taps: the same for `gwainet.compiled`.
     """
 
     blocks: tuple[_Block, ...]
     first: npt.NDArray[np.intp]
     weights: npt.NDArray[np.int64]
     error: float
+    taps: compiled.Taps
 
 
 def reduces_exactly(images: Uint8, scale: int) -> bool:
@@ -70,6 +75,10 @@ def reduce_exactly(images: Uint8, scale: int) -> Uint8:
     across, down = _pass(width, width // scale, height * channels), _pass(height, height // scale, width // scale)
     pictures = images.reshape(-1, height, width, channels)
     reduced = np.empty((len(pictures), height // scale, width // scale, channels), np.uint8)
+    if compiled.ready():
+        for picture, small in zip(pictures, reduced, strict=True):
+            compiled.reduce_picture(picture, across.taps, down.taps, small)
+        return reduced.reshape(*batch, *reduced.shape[1:])
     for start in range(0, len(pictures), _TOGETHER):
         part = pictures[start : start + _TOGETHER]
         rows = _rows(part, across)
@@ -179,7 +188,7 @@ def _pass(inputs: int, outputs: int, lines: int) -> _Pass:
     for start in range(0, outputs, width):
         block, seen = slice(start, start + width), slice(first[start], max(ends[start : start + width]))
         blocks.append(_Block(block, seen, np.ascontiguousarray(dense[seen, block])))
-    return _Pass(tuple(blocks), np.array(first, np.intp), integers, error)
+    return _Pass(tuple(blocks), np.array(first, np.intp), integers, error, compiled.taps(first, ends, integers))
 
 
 def _block_width(taps: int, outputs: int, scale: int, lines: int) -> int:

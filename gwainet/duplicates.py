@@ -9,15 +9,18 @@ Memory is bounded by the two small records kept of each crop: 1 kB of grey and 3
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 
+from gwainet import compiled
 from gwainet.images import Uint8
+
+if TYPE_CHECKING:  # processes that crop photos import this file, and need no tables
+    import pandas as pd
 
 # where the face lies in an aligned crop, as shares: without forehead and sides, where hair and background are
 TOP, LEFT, RIGHT = 0.2, 0.15, 0.85
@@ -29,6 +32,7 @@ WORDS = HASH_BITS // 64
 _HASHED = 4 * HASH_SIZE  # pixels that pHash scales to
 _DIGITS = 5  # of a correlation: float32 gives exact copies 1 but for the seventh
 _BLOCK = 4096  # small faces worked on at a time
+_BLURRED = 16  # of them blurred at a time: they stay in the cache
 _ROWS, _COLUMNS = 256, 4096  # hashes compared at a time: 8 MiB of distances
 
 Hashes = npt.NDArray[np.uint64]
@@ -66,8 +70,16 @@ def perceptual_hash(crop: Uint8) -> Hashes:
 def small_faces(crops: Uint8) -> Uint8:
     """Small faces of crops that may lie in a file. Shapes: (N, H, W, 3) -> (N, SIDE, SIDE)."""
     faces = np.empty((len(crops), SIDE, SIDE), np.uint8)
+    height, width = crops.shape[1:3]
+    left, top, right, bottom = _region(height, width)
+    # Pillow begins with the columns of a region that is as high as that
+    quick = compiled.ready() and 0 < bottom - top <= 2 * (right - left) and height <= 2 * width
+    across, down = (_box_taps(left, right, width), _box_taps(top, bottom, height)) if quick else (None, None)
     for row in range(len(crops)):
-        faces[row] = small_face(np.asarray(crops[row]))
+        if across is None or down is None:
+            faces[row] = small_face(np.asarray(crops[row]))
+        else:
+            compiled.grey_region(np.asarray(crops[row]), across, down, faces[row])
     return faces
 
 
@@ -80,9 +92,14 @@ def correlations(faces: Uint8, first: Rows, second: Rows) -> Floats:
     for start in range(0, len(first), _BLOCK):
         part = slice(start, start + _BLOCK)
         rows, places = np.unique(np.stack([first[part], second[part]]), return_inverse=True)
-        detail = _detail(faces[rows])
         one, other = places.reshape(2, -1)
-        found[part] = np.einsum("ij,ij->i", detail[one], detail[other]).round(_DIGITS)
+        found[part] = _correlated(_detail(faces[rows]), one, other)
+    return found
+
+
+def _correlated(detail: Floats, first: Rows, second: Rows) -> Floats:
+    """Correlation of pairs of faces of which `_detail` is known. Shapes: (N, S * S), (P,), (P,) -> (P,)."""
+    found: Floats = np.einsum("ij,ij->i", detail[first], detail[second]).round(_DIGITS)
     return found
 
 
@@ -142,7 +159,7 @@ def near_hashes(hashes: Hashes, first: Rows, second: Rows, distance: int) -> Ite
                 yield first[row + rows], second[column + columns]
 
 
-def guides_apart(manifest: pd.DataFrame, crops: Uint8, least: float) -> pd.DataFrame:
+def guides_apart(manifest: "pd.DataFrame", faces: Uint8, least: float) -> "pd.DataFrame":
     """The manifest with other fixed guides where a guide is a near-duplicate of its target.
 
     The new guide is the person's next photo that is none, from the drawn guide on and round to the first. Where all
@@ -150,19 +167,20 @@ def guides_apart(manifest: pd.DataFrame, crops: Uint8, least: float) -> pd.DataF
 
     Args:
         manifest: as `prepare_faces` makes it, guides drawn among each person's photos.
-        crops: (N, H, W, 3), may lie in a file.
+        faces: (N, SIDE, SIDE) `small_faces` of all rows, may lie in a file.
         least: correlation from which two faces are near-duplicates.
     """
     guides = manifest["guide_row"].to_numpy(np.int64)
     people = manifest["identity_index"].to_numpy(np.int64)
     apart = guides.copy()
     for start, stop in _whole_groups(_begins(people), len(people)):  # memory does not grow with the photos
-        faces, guide = small_faces(crops[start:stop]), guides[start:stop] - start
+        detail, guide = _detail(np.asarray(faces[start:stop])), guides[start:stop] - start
         # a target that is its own guide would be a mistake of the drawing, which must not be hidden here
         targets = np.flatnonzero((guides[start:stop] >= 0) & (guide != np.arange(stop - start)))
-        alike = correlations(faces, targets, guide[targets]) >= least
+        alike = _correlated(detail, targets, guide[targets]) >= least
         for target in targets[alike].tolist():
-            choice = other_guides(faces, people[start:stop], target, least)
+            rows = _others(people[start:stop], target)
+            choice = rows[_correlated(detail, np.full(len(rows), target), rows) < least]
             if len(choice):
                 apart[start + target] = start + choice[np.searchsorted(choice, guide[target]) % len(choice)]
     return manifest if np.array_equal(apart, guides) else manifest.assign(guide_row=apart)
@@ -170,29 +188,66 @@ def guides_apart(manifest: pd.DataFrame, crops: Uint8, least: float) -> pd.DataF
 
 def other_guides(faces: Uint8, people: npt.NDArray[np.int64], target: int, least: float) -> Rows:
     """Rows, ascending, of the target's person that are no near-duplicates of it; a person's rows lie together."""
-    start, stop = np.searchsorted(people, [people[target], people[target] + 1])
-    rows = np.arange(start, stop)
-    rows = rows[rows != target]
+    rows = _others(people, target)
     apart: Rows = rows[correlations(faces, np.full(len(rows), target), rows) < least]
     return apart
 
 
+def _others(people: npt.NDArray[np.int64], target: int) -> Rows:
+    """The other rows of the target's person."""
+    start, stop = np.searchsorted(people, [people[target], people[target] + 1])
+    rows = np.arange(start, stop)
+    others: Rows = rows[rows != target]
+    return others
+
+
+def _region(height: int, width: int) -> tuple[int, int, int, int]:
+    """Where the face lies in a crop: left, top, right, bottom."""
+    return round(LEFT * width), round(TOP * height), round(RIGHT * width), height
+
+
 def _middle(crop: Uint8, side: int) -> Image.Image:
     """The face's region in grey, its pixels averaged to a square; by Pillow, whose bytes are the same everywhere."""
-    height, width = crop.shape[:2]
-    region = (round(LEFT * width), round(TOP * height), round(RIGHT * width), height)
+    region = _region(*crop.shape[:2])
     return Image.fromarray(crop).convert("L").resize((side, side), Image.Resampling.BOX, region)
+
+
+@lru_cache(maxsize=16)
+def _box_taps(start: int, end: int, size: int) -> compiled.Taps:
+    """What each of `SIDE` averages of the pixels from `start` to `end` of `size` sees, as Pillow reckons it."""
+    scale = (end - start) / SIDE
+    reach = 0.5 * max(scale, 1.0)
+    firsts, ends, rows = [], [], []
+    for output in range(SIDE):
+        center = start + (output + 0.5) * scale
+        first, last = max(int(center - reach + 0.5), 0), min(int(center + reach + 0.5), size)
+        seen = [-0.5 < (x - center + 0.5) * (1.0 / max(scale, 1.0)) <= 0.5 for x in range(first, last)]
+        firsts.append(first)
+        ends.append(last)
+        rows.append([int(inside / sum(seen) * (1 << 22) + 0.5) for inside in seen])
+    most = max(map(len, rows))
+    return compiled.taps(firsts, ends, [row + [0] * (most - len(row)) for row in rows])
+
+
+@lru_cache(maxsize=1)
+def _blurring() -> npt.NDArray[np.float64]:
+    """The blur along one side, (S, S): a product with it, from left and right, takes a tenth of SciPy's time."""
+    from scipy.ndimage import gaussian_filter1d  # here: it takes longer to import than all else
+
+    along: npt.NDArray[np.float64] = gaussian_filter1d(np.eye(SIDE), BLUR, axis=0, mode="reflect")
+    return along
 
 
 def _detail(faces: Uint8) -> Floats:
     """Small faces less their blur, of mean 0 and length 1 (or 0: no detail). Shapes: (n, S, S) -> (n, S * S)."""
-    values = faces.astype(np.float32)
-    values -= gaussian_filter(values, (0, BLUR, BLUR), mode="reflect")
-    flat = values.reshape(len(faces), -1)
-    flat -= flat.mean(axis=1, keepdims=True)
-    length = np.linalg.norm(flat, axis=1, keepdims=True)
-    # a flat picture's rest is rounding: below a thousandth of a grey level a pixel
-    unit: Floats = np.divide(flat, length, out=np.zeros_like(flat), where=length > SIDE * 1e-3)
+    unit, along = np.empty((len(faces), SIDE**2), np.float32), _blurring()
+    for start in range(0, len(faces), _BLURRED):
+        part = faces[start : start + _BLURRED].astype(np.float64)
+        flat = (part - along @ part @ along.T).reshape(-1, SIDE**2)
+        flat -= flat.mean(axis=1, keepdims=True)
+        length = np.sqrt(np.einsum("ij,ij->i", flat, flat))
+        # a flat picture's rest is rounding: below a thousandth of a grey level a pixel
+        unit[start : start + _BLURRED] = flat / np.where(length > SIDE * 1e-3, length, np.inf)[:, None]
     return unit
 
 

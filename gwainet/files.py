@@ -18,7 +18,7 @@ _NO_ROOM = {
 
 
 @contextmanager
-def staged_directory(target: Path, needed: int | None = None) -> Iterator[Path]:
+def staged_directory(target: Path, needed: int | None = None, resume: bool = False) -> Iterator[Path]:
     """Yield an empty directory beside `target` that takes its place only when the block ends without an error.
 
     A failed block leaves nothing behind and an earlier `target` untouched. A leftover of a killed process is removed.
@@ -26,6 +26,8 @@ def staged_directory(target: Path, needed: int | None = None) -> Iterator[Path]:
     Args:
         target: the directory to write.
         needed: bytes that it will take, where that is known, for the message.
+        resume: yield the leftover of a killed process as it is: the block knows what to do with it. Who presses Ctrl-C
+            leaves one, too.
 
     Raises:
         DataError: there is no room for it on the disk.
@@ -33,9 +35,10 @@ def staged_directory(target: Path, needed: int | None = None) -> Iterator[Path]:
     partial = target.with_name(f".{target.name}.partial")
     previous = target.with_name(f".{target.name}.previous")
     _recover(target, previous)
-    _remove(partial)
+    if not resume or partial.is_symlink() or not partial.is_dir():
+        _remove(partial)
     try:
-        partial.mkdir(parents=True)
+        partial.mkdir(parents=True, exist_ok=resume)
         yield partial
         # two renames, not a removal: whenever the process is killed, one whole directory is there
         if _present(target):
@@ -45,7 +48,8 @@ def staged_directory(target: Path, needed: int | None = None) -> Iterator[Path]:
         full = _no_room(error)
         if full is not None:
             written = sum(file.stat().st_size for file in partial.rglob("*") if file.is_file())
-        shutil.rmtree(partial, ignore_errors=True)
+        if not resume or isinstance(error, Exception):
+            shutil.rmtree(partial, ignore_errors=True)
         _recover(target, previous)
         if full is not None:
             raise DataError(_say_no_room(full, target, written, needed)) from full

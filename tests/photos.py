@@ -12,7 +12,7 @@ from PIL import Image
 
 from gwainet.params import Crop, Params, check_params
 from gwainet.sources.crop import Face, write_faces
-from gwainet.sources.packed import PackedPictures
+from gwainet.sources.packed import FaceArrays
 from gwainet.sources.photo import Rejection
 from gwainet.sources.store import Place
 
@@ -143,10 +143,6 @@ class Contents:
         """Nobody reads a photo to plan splits."""
         raise AssertionError("photos were looked for")
 
-    def size_and_digest(self) -> tuple[int, str]:
-        """There are no bytes."""
-        raise AssertionError("the photos were digested")
-
     def close(self) -> None:
         """Nothing is open."""
 
@@ -172,17 +168,15 @@ class Made(NamedTuple):
 
 
 def begin_arrays(directory: Path) -> None:
-    """Empty `hr.npy` and `lr.npy` of small photos, for `write_faces`."""
-    PackedPictures(directory / "hr.npy", CROP["height"], CROP["width"], create=True).close()
-    PackedPictures(directory / "lr.npy", CROP["height"] // 8, CROP["width"] // 8, create=True).close()
+    """Empty arrays of small photos, for `write_faces`."""
+    FaceArrays(directory, Crop(**CROP), create=True).close()
 
 
 def made_faces(images: Path, files: Sequence[str], workers: int, directory: Path) -> list[Made]:
     """What `write_faces` makes of small photos."""
     begin_arrays(directory)
-    paths = directory / "hr.npy", directory / "lr.npy"
-    results = list(write_faces(images, files, Crop(**CROP), workers, *paths))
-    for path, scale in zip(paths, (1, 8), strict=True):
-        with closing(PackedPictures(path, CROP["height"] // scale, CROP["width"] // scale)) as pictures:
-            pictures.finish(len(files))
-    return [Made(*each) for each in zip(results, *map(np.load, paths), strict=True)]
+    results = list(write_faces(images, files, Crop(**CROP), workers, directory))
+    with closing(FaceArrays(directory, Crop(**CROP))) as arrays:
+        arrays.finish(len(files))
+    hr, lr, _ = (np.load(directory / name) for name in FaceArrays.NAMES)
+    return [Made(*each) for each in zip(results, hr, lr, strict=True)]

@@ -138,7 +138,7 @@ def test_a_guide_that_is_a_near_duplicate_becomes_the_persons_next_photo(crops: 
     crops[1] = saved_again(crops[0])
     people = np.repeat(np.arange(4), 3)
     before = manifest([1, 0, 0, 4, 5, 3, 7, 8, 6, 10, 11, 9], people)
-    after = duplicates.guides_apart(before, crops, 0.99 * correlation(crops[0], crops[1]))
+    after = duplicates.guides_apart(before, duplicates.small_faces(crops), 0.99 * correlation(crops[0], crops[1]))
     assert after["guide_row"].tolist() == [2, 2, 0, 4, 5, 3, 7, 8, 6, 10, 11, 9]
     assert after["guide_row"].dtype == before["guide_row"].dtype
     assert after.drop(columns="guide_row").equals(before.drop(columns="guide_row"))
@@ -148,17 +148,17 @@ def test_without_another_photo_the_guide_stays(crops: Uint8):
     crops = crops[:2].copy()
     crops[1] = crops[0]
     before = manifest([1, 0], np.array([0, 0]))
-    assert duplicates.guides_apart(before, crops, 0.99)["guide_row"].tolist() == [1, 0]
+    assert duplicates.guides_apart(before, duplicates.small_faces(crops), 0.99)["guide_row"].tolist() == [1, 0]
 
 
 def test_guides_that_are_apart_are_left_alone(crops: Uint8):
     before = manifest([1, 2, 0, -1, 5, 3, 7, 8, 6, 10, 11, 9], np.repeat(np.arange(4), 3))
-    assert duplicates.guides_apart(before, crops, 0.999) is before
+    assert duplicates.guides_apart(before, duplicates.small_faces(crops), 0.999) is before
 
 
 def test_a_target_that_is_its_own_guide_is_not_hidden(crops: Uint8):
     before = manifest([0, 0, 0], np.zeros(3, np.int64))
-    assert duplicates.guides_apart(before, crops[:3], 0.999) is before
+    assert duplicates.guides_apart(before, duplicates.small_faces(crops[:3]), 0.999) is before
 
 
 def test_exact_copies_correlate_by_exactly_1_however_float32_rounds():

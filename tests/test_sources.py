@@ -18,8 +18,9 @@ from PIL import Image
 from gwainet.errors import DataError, SourceError
 from gwainet.params import Crop, FetchFaces
 from gwainet.sources import Files, Listing, Photo, Rejection, licence, locate, open_store, reopen
-from gwainet.sources.crop import Cropped, Face, crop_photo, pixel_digest, write_faces
-from gwainet.sources.packed import PackedPictures
+from gwainet.sources.checksum import pixel_digest
+from gwainet.sources.crop import Cropped, Face, crop_photo, write_faces
+from gwainet.sources.packed import FaceArrays
 from gwainet.sources.store import MOST_BYTES
 from tests.photos import (
     CROP,
@@ -578,24 +579,22 @@ def test_processes_give_the_same_faces_in_the_same_order(tmp_path: Path) -> None
 def test_memory_does_not_grow_with_the_number_of_photos(tmp_path: Path) -> None:
     box = Crop()
     path = write_zip(tmp_path / "set.zip", {"a/1.jpg": encoded(pixels(1, 218, 178), "JPEG")})
-    hr, lr = tmp_path / "hr.npy", tmp_path / "lr.npy"
     peaks = []
     for count in (80, 800):
-        PackedPictures(hr, box.height, box.width, create=True).close()
-        PackedPictures(lr, box.height // 8, box.width // 8, create=True).close()
+        FaceArrays(tmp_path, box, create=True).close()
         files = ["a/1.jpg"] * count
         tracemalloc.start()
-        assert sum(isinstance(face, Face) for face in write_faces(path, files, box, 1, hr, lr)) == count
+        assert sum(isinstance(face, Face) for face in write_faces(path, files, box, 1, tmp_path)) == count
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert hr.stat().st_size > 800 * 168 * 144 * 3
+    assert (tmp_path / "hr.npy").stat().st_size > 800 * 168 * 144 * 3
     assert peaks[1] - peaks[0] < 720 * 400  # bytes: where in the zip a photo lies; a crop has 72,576
 
 
 def test_a_process_that_dies_ends_the_stage_with_advice(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "set.zip", {"a/1.png": photo(1)})
     begin_arrays(tmp_path)
-    faces = write_faces(path, ["a/1.png"] * 20_000, BOX, 2, tmp_path / "hr.npy", tmp_path / "lr.npy")
+    faces = write_faces(path, ["a/1.png"] * 20_000, BOX, 2, tmp_path)
     next(faces)
     victim = multiprocessing.active_children()[0]
     victim.kill()

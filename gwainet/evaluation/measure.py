@@ -32,6 +32,7 @@ MEASURING = (
     "identity.py",
     "bicubic.py",
     "enlarge.py",
+    "compiled.py",
     "images.py",
     "metrics.py",
     "nets",

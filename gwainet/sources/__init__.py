@@ -14,7 +14,7 @@ from gwainet.errors import SourceError
 from gwainet.params import FetchFaces
 from gwainet.sources import celeba, folder, pairs
 from gwainet.sources.photo import IMAGE_SUFFIXES, SPLITS, Listing, Photo, Rejection
-from gwainet.sources.store import Store, ZipStore, decode_text, open_store, read_list
+from gwainet.sources.store import Store, ZipStore, decode_text, open_store, read_list, size_and_digest
 
 __all__ = [
     "DRAWN_FILES",
@@ -119,11 +119,7 @@ class Files:
 
     def _entry(self, role: str) -> FileEntry:
         if role == "images":
-            store = open_store(self.images)
-            try:
-                size, digest = store.size_and_digest()
-            finally:
-                store.close()
+            size, digest = size_and_digest(self.images)
         else:
             content = self._bytes(role)
             size, digest = len(content), hashlib.sha256(content).hexdigest()

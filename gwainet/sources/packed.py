@@ -1,31 +1,35 @@
 """A `.npy` file of pictures that several processes write at once; how many it holds is known only at the end."""
 
+import math
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
+from gwainet.duplicates import SIDE
 from gwainet.errors import DataError
 from gwainet.images import Uint8
+from gwainet.params import SCALE, Crop
 
 _HEADER = {"descr": "|u1", "fortran_order": False}
 _COPIED_BYTES = 16 << 20  # of another file in memory at a time
 
 
 class PackedPictures:
-    """(N, height, width, 3) uint8, opened for writing.
+    """(N, height, width, 3) uint8, or (N, height, width) if `grey`, opened for writing.
 
     Args:
         path: of the file.
         height: of a picture, pixels.
         width: of a picture, pixels.
         create: begin a new file; otherwise another process has begun it.
+        grey: pictures have no channels.
     """
 
-    def __init__(self, path: Path, height: int, width: int, create: bool = False) -> None:
-        self.shape = (height, width, 3)
-        self.size = picture_bytes(height, width)
+    def __init__(self, path: Path, height: int, width: int, create: bool = False, grey: bool = False) -> None:
+        self.shape: tuple[int, ...] = (height, width) if grey else (height, width, 3)
+        self.size = math.prod(self.shape)
         self._file = path.open("w+b" if create else "r+b", buffering=0)
         if create:
             self._write_header(0)
@@ -35,9 +39,16 @@ class PackedPictures:
         self._head = self._file.tell()
 
     def write(self, row: int, pictures: Uint8) -> None:
-        """Write pictures from a row on; rows may be written in any order. Shapes: pictures (n, height, width, 3)."""
+        """Write pictures from a row on; rows may be written in any order. Shapes: pictures (n, *shape)."""
         self._file.seek(self._head + row * self.size)
         self._put(np.ascontiguousarray(pictures).reshape(-1).data)
+
+    def read(self, row: int, count: int) -> Uint8:
+        """Pictures from a row on, fewer where the file ends. Shapes: -> (n, *shape)."""
+        self._file.seek(self._head + row * self.size)
+        content = self._file.read(count * self.size)
+        found = len(content) // self.size
+        return np.frombuffer(content, np.uint8, found * self.size).reshape(found, *self.shape)
 
     def move(self, rows: Sequence[int], start: int) -> None:
         """Move rows, sorted and none before its new place, to `start` and after; neighbours go together.
@@ -105,6 +116,50 @@ class PackedPictures:
         """Write all of it: an unbuffered file may take a part."""
         while len(content):
             content = content[self._file.write(content) :]
+
+
+class FaceArrays:
+    """The arrays that preparation writes row by row.
+
+    Attributes:
+        hr: crops.
+        lr: low-resolution images.
+        small: `duplicates.small_faces`, which choosing guides needs, and nobody after that.
+    """
+
+    NAMES = ("hr.npy", "lr.npy", "small.npy")
+
+    def __init__(self, directory: Path, box: Crop, create: bool = False) -> None:
+        self.directory = directory
+        hr, lr, small = (directory / name for name in self.NAMES)
+        self.hr = PackedPictures(hr, box.height, box.width, create)
+        self.lr = PackedPictures(lr, box.height // SCALE, box.width // SCALE, create)
+        self.small = PackedPictures(small, SIDE, SIDE, create, grey=True)
+        self.all = (self.hr, self.lr, self.small)
+
+    def write(self, row: int, hr: Uint8, lr: Uint8, small: Uint8) -> None:
+        """Write rows from `row` on. Shapes: (n, H, W, 3), (n, h, w, 3), (n, SIDE, SIDE)."""
+        for pictures, content in zip(self.all, (hr, lr, small), strict=True):
+            pictures.write(row, content)
+
+    def move(self, rows: Sequence[int], start: int) -> None:
+        """Move rows as `PackedPictures.move` does.
+
+        Raises:
+            DataError: a file is shorter than these rows.
+        """
+        for pictures in self.all:
+            pictures.move(rows, start)
+
+    def finish(self, count: int) -> None:
+        """Cut all files after so many rows, and say in their headers that these are all."""
+        for pictures in self.all:
+            pictures.finish(count)
+
+    def close(self) -> None:
+        """Close the files."""
+        for pictures in self.all:
+            pictures.close()
 
 
 def picture_bytes(height: int, width: int) -> int:

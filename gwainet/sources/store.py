@@ -93,9 +93,6 @@ class Store(Protocol):
     def places(self, names: Sequence[str]) -> list[Place | None]:
         """Where in a zip files lie; None in a folder."""
 
-    def size_and_digest(self) -> tuple[int, str]:
-        """Bytes in all, and SHA-256: of a zip's bytes, or of a folder's names and sizes."""
-
     def close(self) -> None:
         """Let go of open files."""
 
@@ -246,10 +243,6 @@ class ZipStore:
             )
         return found
 
-    def size_and_digest(self) -> tuple[int, str]:
-        """Bytes and SHA-256 of the zip itself."""
-        return self.path.stat().st_size, file_digest(self.path)
-
     def close(self) -> None:
         """Close the zip."""
         self._zip.close()
@@ -262,6 +255,15 @@ def open_store(path: Path) -> Store:
         SourceError: it cannot be read as either.
     """
     return FolderStore(path) if path.is_dir() else ZipStore(path)
+
+
+def size_and_digest(path: Path) -> tuple[int, str]:
+    """Bytes in all, and SHA-256: of a zip's bytes, whose table is not read, or of a folder's names and sizes.
+
+    Raises:
+        SourceError: a folder cannot be read.
+    """
+    return FolderStore(path).size_and_digest() if path.is_dir() else (path.stat().st_size, file_digest(path))
 
 
 class Reader:

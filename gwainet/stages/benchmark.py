@@ -53,6 +53,7 @@ CODE = (
     "identity.py",
     "bicubic.py",
     "enlarge.py",
+    "compiled.py",
     "images.py",
     "metrics.py",
     "psnr.py",

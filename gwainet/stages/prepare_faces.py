@@ -13,7 +13,7 @@ import json
 import shutil
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,25 +22,33 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import PIL
 from PIL import Image
 
-from gwainet.duplicates import guides_apart
+import gwainet
+from gwainet import compiled
+from gwainet.duplicates import SIDE, guides_apart
 from gwainet.errors import DataError
-from gwainet.files import file_digest, say_bytes, staged_directory, write_json
+from gwainet.files import code_digest, file_digest, say_bytes, staged_directory, write_json
 from gwainet.images import grid
-from gwainet.params import SCALE, Params, PrepareFaces
+from gwainet.params import SCALE, Crop, Params, PrepareFaces
 from gwainet.progress import progress, say
 from gwainet.recorder import Recorder
 from gwainet.sources import SPLITS, Files, Listing, Photo, Rejection, reopen
 from gwainet.sources.bucket import bring_again
 from gwainet.sources.crop import Face, write_faces
-from gwainet.sources.packed import PackedPictures, picture_bytes
+from gwainet.sources.journal import Journal
+from gwainet.sources.packed import FaceArrays, picture_bytes
 from gwainet.sources.photo import check_disjoint
 
+SMALL = FaceArrays.NAMES[2]
 _PEOPLE_PER_SPLIT = 2  # another person's guide (GWAnet-R, D9) must come from the same split
 _SHEET_FACES = 12
 _CHUNK = 1 << 16  # rows that are Python's objects at a time
-_BYTES_BESIDE = 256  # a face's share of the manifest and the lists, at most: file name, digest, a few numbers
+_NOTED = 64  # photos that become a line of the journal: as many as a process is asked for
+_BYTES_BESIDE = 512  # a face's share of manifest, lists and journal, at most: file name, digest, a few numbers
+
+_SHA256, _CHECKSUM = 32, 12  # bytes of a photo's digest, of `pixel_digest`
 
 _T = TypeVar("_T")
 _Key = tuple[str | None, str]  # split where the source brings it, identity
@@ -86,11 +94,13 @@ def run(params: Params, *, source: Path, raw: Path, out: Path, recorder: Recorde
     groups, dropped = plan(listing, settings)
     images = sum(len(group.entries) for group in groups)
     needed = bytes_needed(images, settings)
-    with staged_directory(out, needed) as partial:  # which has removed what a killed run left, before space is checked
-        check_space(partial, images, needed)
-        made = write_rows(partial, groups, files.images, settings, params.runtime.workers)
+    with staged_directory(out, needed, resume=True) as partial:
+        journal = begin(partial, groups, fingerprint(params, files.images, groups, raw), images, needed)
+        made = write_rows(partial, groups, files.images, settings, params.runtime.workers, journal)
         unused = Unused(listed(listing), list(listing.rejected), dropped)
         manifest, facts = finish(partial, made, unused, info["source"], file_digest(raw / "source.json"), settings)
+        journal.forget()
+        (partial / SMALL).unlink()
     tell(params.profile, manifest, facts, out, recorder)
 
 
@@ -146,8 +156,8 @@ def finish(
     _check_people(Counter(split for split, _ in made.runs), settings, [*rejected, *dropped])
     manifest = made.manifest(settings)
     if source != "pairs":  # whose guides are its own
-        hr = np.load(directory / "hr.npy", mmap_mode="r")
-        manifest = guides_apart(manifest, hr, settings.near_duplicate_of(source))
+        small = np.load(directory / SMALL, mmap_mode="r")
+        manifest = guides_apart(manifest, small, settings.near_duplicate_of(source))
     manifest.to_parquet(directory / "manifest.parquet", index=False)
     facts = {
         "format": 1,
@@ -185,11 +195,11 @@ def _write_list(path: Path, lines: Sequence[tuple[str, ...]], columns: Sequence[
 
 
 def faces_digest(manifest: pd.DataFrame, pixels: Iterable[str]) -> str:
-    """SHA-256 over the manifest's content and both arrays.
+    """SHA-256 over the manifest's content, with each photo's own SHA-256, and the checksums of both arrays' rows.
 
     Args:
         manifest: as written, columns included.
-        pixels: `gwainet.sources.crop.pixel_digest` of each row.
+        pixels: `gwainet.sources.checksum.pixel_digest` of each row.
     """
     digest = hashlib.sha256(json.dumps(list(manifest.columns)).encode())
     rows = itertools.chain.from_iterable(
@@ -333,21 +343,73 @@ def _check_people(people: Mapping[str, int], settings: PrepareFaces, unusable: S
 def bytes_needed(images: int, settings: PrepareFaces) -> int:
     """Bytes of so many faces on the disk: pictures, and for each a row of the manifest and a line of a list."""
     pictures = images * (picture_bytes(settings.crop.height, settings.crop.width) * (SCALE**2 + 1)) // SCALE**2
-    return pictures + images * _BYTES_BESIDE
+    return pictures + images * (_BYTES_BESIDE + SIDE**2)  # small faces go in the end
 
 
-def check_space(directory: Path, images: int, needed: int) -> None:
-    """Stop where a disk has no room for so many faces.
+def check_space(directory: Path, images: int, needed: int, written: int = 0) -> None:
+    """Stop where a disk has no room for so many faces, of which so many bytes are written.
 
     Raises:
         DataError: says how much is needed.
     """
     free = shutil.disk_usage(directory).free
-    if needed > free:
+    if needed - written > free:
         raise DataError(
             f"{directory.parent} has {say_bytes(free)} free; {images:,} faces need {say_bytes(needed)}: make room, or "
             "set prepare_faces.max_identities. Nothing was written"
         )
+
+
+# --- going on where a killed run ended -------------------------------------------------------------------------------
+
+_CODE = ("sources", "bicubic.py", "compiled.py", "duplicates.py", "images.py", "stages/prepare_faces.py")
+
+
+def fingerprint(params: Params, images: Path, groups: Sequence[Group], raw: Path) -> dict[str, str]:
+    """What rows are made of: those of a killed run are taken over where all of it is equal."""
+    files = [entry.file for group in groups for entry in group.entries]
+    photos = hashlib.sha256(file_digest(raw / "source.json").encode())
+    if images.is_dir():  # whose photos are pinned by names and sizes alone
+        for file in files:
+            facts = (images / file).stat()
+            photos.update(f"{facts.st_size} {facts.st_mtime_ns}\n".encode())
+    return {
+        **{name: json.dumps(value) for name, value in params.flat(("prepare_faces",)).items()},
+        "photos": photos.hexdigest(),
+        "rows": hashlib.sha256("\n".join(files).encode()).hexdigest(),
+        "code": code_digest(Path(gwainet.__file__).parent, _CODE),
+        "Pillow": PIL.__version__,
+    }
+
+
+def begin(directory: Path, groups: Sequence[Group], facts: Mapping[str, str], images: int, needed: int) -> Journal:
+    """The journal of a directory that a killed run may have left, which is emptied where it is of no use.
+
+    Args:
+        directory: where the arrays are written.
+        groups: the people planned.
+        facts: `fingerprint`.
+        images: rows planned.
+        needed: `bytes_needed` for them.
+
+    Raises:
+        DataError: the disk has no room.
+    """
+    journal = Journal(directory, facts)
+    if not (journal.found and all((directory / name).is_file() for name in FaceArrays.NAMES)):
+        if journal.differs:
+            say(
+                "prepare_faces starts afresh: what a run that was stopped has left belongs to other "
+                + ", ".join(journal.differs)
+            )
+        shutil.rmtree(directory)
+        directory.mkdir()
+        journal = Journal(directory, facts)
+    elif journal.done:
+        say(f"prepare_faces goes on: {journal.done:,} of {images:,} photos were done when a run was stopped")
+    written = sum(file.stat().st_blocks * 512 for file in directory.iterdir())  # less than their length: rows may lack
+    check_space(directory, images, needed, written)
+    return journal
 
 
 # --- decoding and writing --------------------------------------------------------------------------------------------
@@ -391,12 +453,12 @@ class Made:
     @property
     def photos(self) -> Iterator[str]:
         """SHA-256 of each row's photo."""
-        return _digests(self._photos)
+        return _hexadecimal(self._photos, _SHA256)
 
     @property
     def pixels(self) -> Iterator[str]:
-        """Digest of each row's pictures, `pixel_digest`."""
-        return _digests(self._pixels)
+        """Checksum of each row's pictures, `pixel_digest`."""
+        return _hexadecimal(self._pixels, _CHECKSUM)
 
     def add(self, group: Group, rows: Sequence[_Row], targets: frozenset[str]) -> None:
         """Take a person's final rows."""
@@ -501,8 +563,8 @@ class Made:
         return np.where(is_target, guide, -1).astype(np.int64), np.where(is_target, other, -1).astype(np.int64)
 
 
-def _digests(content: bytearray) -> Iterator[str]:
-    return (content[start : start + 32].hex() for start in range(0, len(content), 32))
+def _hexadecimal(content: bytearray, size: int) -> Iterator[str]:
+    return (content[start : start + size].hex() for start in range(0, len(content), size))
 
 
 def _chunks(values: Iterable[_T]) -> Iterator[list[_T]]:
@@ -516,40 +578,50 @@ def _texts(values: Iterable[str]) -> "pd.Series[Any]":
     return pd.concat(chunks, ignore_index=True) if chunks else pd.Series([], dtype="str")
 
 
-def write_rows(directory: Path, groups: Sequence[Group], images: Path, settings: PrepareFaces, workers: int) -> Made:
-    """Decode all photos and write `hr.npy` and `lr.npy`.
+def write_rows(
+    directory: Path, groups: Sequence[Group], images: Path, settings: PrepareFaces, workers: int, journal: Journal
+) -> Made:
+    """Decode all photos and write `FaceArrays`, from where `journal` ends.
 
-    Each listed photo has a row; where some cannot be used, the rows of later people move up.
+    Each listed photo has a row; where some cannot be used, the rows of later people move up, when all are written.
     """
-    box = settings.crop
     files = [entry.file for group in groups for entry in group.entries]
+    places = array("q")  # where the final rows were written
+    compiled.expect(journal.done)  # rows that are read back
     with (
-        closing(PackedPictures(directory / "hr.npy", box.height, box.width, create=True)) as hr,
-        closing(PackedPictures(directory / "lr.npy", box.height // SCALE, box.width // SCALE, create=True)) as lr,
-        closing(write_faces(images, files, box, workers, directory / "hr.npy", directory / "lr.npy")) as results,
-        progress("prepare_faces", len(files), "photos") as ticker,
+        closing(FaceArrays(directory, settings.crop, create=not journal.found)) as arrays,
+        closing(journal),
+        closing(_results(journal, arrays, images, files, settings.crop, workers)) as results,
     ):
-
-        def told() -> Iterator[Face | Rejection]:
-            for result in results:
-                ticker.advance()
-                yield result
-
-        def move(places: Sequence[int], start: int) -> None:
-            hr.move(places, start)
-            lr.move(places, start)
-
-        made = collect(groups, told(), settings, move)
-        hr.finish(len(made.files))
-        lr.finish(len(made.files))
+        made = collect(groups, results, settings, places.extend)
+        if len(places) and places[-1] != len(places) - 1:
+            journal.forget()  # a row on its way up may be written over one that the journal tells of
+            for start in range(0, len(places), _CHUNK):
+                arrays.move(places[start : start + _CHUNK], start)
+        arrays.finish(len(places))
     return made
+
+
+def _results(
+    journal: Journal, arrays: FaceArrays, images: Path, files: Sequence[str], box: Crop, workers: int
+) -> Generator[Face | Rejection, None, None]:
+    """What became of each photo: first of those that a killed run has done, then of the others, noting it."""
+    journal.open()
+    with progress("prepare_faces", len(files), "photos", journal.done) as ticker:
+        yield from journal.finished(arrays)
+        first = journal.done  # fewer than said, where a row is not as it was written
+        with closing(write_faces(images, files[first:], box, workers, arrays.directory, first)) as results:
+            while some := list(itertools.islice(results, _NOTED)):
+                journal.add(some)
+                ticker.advance(len(some))
+                yield from some
 
 
 def collect(
     groups: Sequence[Group],
     results: Iterator[Face | Rejection],
     settings: PrepareFaces,
-    move: Callable[[Sequence[int], int], None],
+    keep: Callable[[Sequence[int]], None],
 ) -> Made:
     """Sort out what became of the photos, person by person.
 
@@ -557,7 +629,7 @@ def collect(
         groups: the people planned.
         results: of each of their photos, in order.
         settings: how many photos a person needs.
-        move: told where a person's rows were written, and from which row on they belong.
+        keep: told where the rows of the next person were written.
     """
     made = Made()
     place = itertools.count()
@@ -572,7 +644,7 @@ def collect(
         kept, targets = _usable(rows, settings, made)
         rows = [row for row in rows if row.entry.file in kept]
         if rows:
-            move([row.place for row in rows], len(made.files))
+            keep([row.place for row in rows])
             made.add(group, rows, targets)
     return made
 

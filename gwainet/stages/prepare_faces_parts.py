@@ -18,17 +18,20 @@ import pandas as pd
 
 from gwainet.errors import DataError
 from gwainet.files import file_digest, staged_directory, write_json
-from gwainet.params import SCALE, Params
+from gwainet.params import Params
 from gwainet.progress import progress, say
 from gwainet.recorder import Recorder
 from gwainet.sources import Rejection
-from gwainet.sources.packed import PackedPictures
+from gwainet.sources.packed import FaceArrays
 from gwainet.stages.prepare_faces import (
+    SMALL,
     Group,
     Made,
     Unused,
+    begin,
     bytes_needed,
     check_space,
+    fingerprint,
     finish,
     listed,
     plan,
@@ -38,7 +41,7 @@ from gwainet.stages.prepare_faces import (
     write_rows,
 )
 
-FORMAT = 1
+FORMAT = 2
 _FACTS = "part.json"
 
 
@@ -67,9 +70,9 @@ def write_part(params: Params, part: int, parts: int, *, source: Path, raw: Path
     own = share(groups, part, parts)
     photos = sum(len(group.entries) for group in own)
     needed = bytes_needed(photos, settings)
-    with staged_directory(out, needed) as partial:
-        check_space(partial, photos, needed)
-        made = write_rows(partial, own, files.images, settings, params.runtime.workers)
+    with staged_directory(out, needed, resume=True) as partial:
+        journal = begin(partial, own, fingerprint(params, files.images, own, raw), photos, needed)
+        made = write_rows(partial, own, files.images, settings, params.runtime.workers, journal)
         made.rows().to_parquet(partial / "rows.parquet", index=False)
         facts = {
             "format": FORMAT,
@@ -91,6 +94,7 @@ def write_part(params: Params, part: int, parts: int, *, source: Path, raw: Path
                 "dropped": _lines(dropped),
             }
         write_json(partial / _FACTS, facts)
+        journal.forget()
     counts = {"photos": photos, "rows": len(made.files), "rejected": len(made.rejected), "dropped": len(made.dropped)}
     say(f"prepare_faces, part {part + 1} of {parts}: " + ", ".join(f"{name} {n:,}" for name, n in counts.items()))
     return {name: float(count) for name, count in counts.items()}
@@ -122,17 +126,16 @@ def merge(params: Params, *, raw: Path, parts: Sequence[Path], out: Path, record
     info, source_digest = read_source(raw), file_digest(raw / "source.json")
     facts = _in_order({folder: _read(folder) for folder in parts}, source_digest)
     rows = sum(sum(part["sizes"]) for part in facts.values())
-    made, box, needed = Made(), settings.crop, bytes_needed(rows, settings)
+    made, needed = Made(), bytes_needed(rows, settings)
     with staged_directory(out, needed) as partial:
         check_space(partial, rows, needed)
         with (
-            closing(PackedPictures(partial / "hr.npy", box.height, box.width, create=True)) as hr,
-            closing(PackedPictures(partial / "lr.npy", box.height // SCALE, box.width // SCALE, create=True)) as lr,
+            closing(FaceArrays(partial, settings.crop, create=True)) as arrays,
             progress("prepare_faces, merging", len(facts), "parts") as ticker,
         ):
             for folder, part in facts.items():
                 table, start = _rows(folder), len(made.files)
-                for pictures, name in ((hr, "hr.npy"), (lr, "lr.npy")):
+                for pictures, name in zip(arrays.all, arrays.NAMES, strict=True):
                     if pictures.append(start, folder / name) != len(table):
                         raise DataError(f"{folder}: {name} and rows.parquet differ in length: prepare this part again")
                 if sum(part["sizes"]) != len(table):
@@ -143,11 +146,11 @@ def merge(params: Params, *, raw: Path, parts: Sequence[Path], out: Path, record
                 made.rejected += _rejections(part["rejected"])
                 made.dropped += _rejections(part["dropped"])
                 ticker.advance()
-            hr.finish(len(made.files))
-            lr.finish(len(made.files))
+            arrays.finish(len(made.files))
         first = next(iter(facts.values()))["listed"]
         unused = Unused(first["counts"], _rejections(first["rejected"]), _rejections(first["dropped"]))
         manifest, told = finish(partial, made, unused, info["source"], source_digest, settings)
+        (partial / SMALL).unlink()
     tell(params.profile, manifest, told, out, recorder)
 
 

@@ -38,6 +38,7 @@ _CODE = (
     "images.py",
     "bicubic.py",
     "enlarge.py",
+    "compiled.py",
 )
 
 

@@ -52,7 +52,12 @@ def test_all_stores_give_the_same_pairs(monkeypatch):
     faces = Faces(pairs.prepared() / "faces")
     monkeypatch.setattr(pairs, "BATCH", 8)
     values = [value(work) for work in works]
-    assert values == [values[0]] * len(works)
+    digests = [dict(each) for each in values]
+    uint8 = [each["first batch"] for each in digests if "first batch" in each]
+    as_floats = [each["first batch of floats"] for each in digests if "first batch of floats" in each]
+    assert (len(set(uint8)), len(uint8)) == (1, 4)
+    assert (len(set(as_floats)), len(as_floats)) == (1, 2)
+    assert {"last copied": "True"} in values
     rows = np.arange(0, PHOTOS, 7)
     for name in ("png.lmdb", "raw.lmdb"):
         targets, guides = pairs.from_lmdb(name, pairs.prepared(), faces, rows, rows[::-1])

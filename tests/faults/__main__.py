@@ -11,6 +11,7 @@ Four tables for docs/reliability.md, made with drawn people:
 Nothing heavy is imported here: the processes that prepare photos import this file, as their main one.
 """
 
+import statistics
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -39,11 +40,13 @@ def show_killed(root: Path, photos: Mapping[str, bytes], kills: int, seed: int) 
     many = {name.replace("/", f"/{n}-"): content for name, content in photos.items() for n in range(COPIES)}
     write_source(root, "zip", many)
     seconds, killed = kill_preparations(root, kills, seed)
-    rest = killed.leftovers, killed.orphans, len(killed.wrong)
+    median = f"{statistics.median(killed.resumed):.0f}" if killed.resumed else "-"
+    rest = killed.leftovers, len(killed.resumed), median, killed.orphans, len(killed.wrong)
     states = ("none", "old", "old, set aside", "new", "half")
     table(
         "photos | one run, s | kills | output then: none | the old one | the old one, set aside | the new one | half of"
-        " one | kills that left a partial folder | worker processes left | next run wrong",
+        " one | kills that left a partial folder | next runs that went on with it | photos taken over, median | worker"
+        " processes left | next run wrong",
         [[len(many), f"{seconds:.1f}", killed.kills, *(killed.found[name] for name in states), *rest]],
     )
     return killed.wrong

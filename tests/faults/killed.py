@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 import time
 from collections import Counter
@@ -16,6 +17,7 @@ from gwainet.files import tree_digest
 from gwainet.params import Params
 from tests.faults.project import params, prepare
 
+_TAKEN_OVER = re.compile(r"goes on: ([\d,]+) of")  # what prepare_faces says
 _CONTEXT = get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["pandas", "pyarrow", "tests.faults.killed"])
 
@@ -26,6 +28,7 @@ class Killed:
 
     found: Counter[str] = field(default_factory=Counter)
     leftovers: int = 0
+    resumed: list[int] = field(default_factory=list)  # photos that each next run took over, where it did
     orphans: int = 0
     wrong: list[str] = field(default_factory=list)
 
@@ -97,7 +100,10 @@ def kill_preparations(root: Path, kills: int, seed: int) -> tuple[float, Killed]
             killed.wrong.append(f"kill {killed.kills}: the output is {found}")
         left = [path.name for path in data.iterdir() if path.name not in ("raw", "faces")] if data.exists() else []
         killed.leftovers += bool(left)
+        told = (root / "log").stat().st_size
         seconds_of(root, new)
+        if taken_over := _TAKEN_OVER.search((root / "log").read_bytes()[told:].decode()):
+            killed.resumed.append(int(taken_over[1].replace(",", "")))
         if tree_digest(data / "faces") != digests["new"]:
             killed.wrong.append(f"kill {killed.kills}: the next run wrote other bytes")
         if sorted(path.name for path in data.iterdir()) != ["faces", "raw"]:

@@ -24,7 +24,7 @@ from gwainet.images import downscale
 from gwainet.params import Params
 from gwainet.recorder import NullRecorder
 from gwainet.sources import crop
-from gwainet.sources.crop import pixel_digest
+from gwainet.sources.checksum import pixel_digest
 from gwainet.stages import fetch_faces, prepare_faces
 from tests.photos import (
     celeba_rows,
@@ -337,7 +337,7 @@ def test_what_pillow_alone_makes_of_jpegs_is_the_same_to_the_byte(
 
 BARE = """
 import sys
-for name in ("simplejpeg", "cv2", "mlflow", "dvc", "great_expectations", "boto3", "kfp", "psutil"):
+for name in ("simplejpeg", "cv2", "numba", "mlflow", "dvc", "great_expectations", "boto3", "kfp", "psutil"):
     sys.modules[name] = None
 from pathlib import Path
 import gwainet.training.loop, gwainet.training.phases, gwainet.training.session

@@ -1,0 +1,139 @@
+"""What Numba compiles gives the same bytes as the ways without it."""
+
+import importlib.util
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numba.core import caching
+
+from gwainet import bicubic, compiled, duplicates
+from gwainet.bicubic import reduce_exactly
+from gwainet.files import tree_digest
+from gwainet.sources.checksum import _keys, pixel_digest
+from tests.photos import params, people, photo, write_zip
+from tests.stages.test_prepare_faces import prepare
+from tests.test_bicubic import SIZES, picture, pillow
+
+KINDS = ["noise", "extremes", "checkers", "edges", "flat", "smooth"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loops() -> Iterator[None]:
+    compiled.expect(compiled.PAYS_FROM)
+    assert compiled.ready()
+    yield
+    compiled._loaded = None
+
+
+def without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "_loaded", None)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    kind=st.sampled_from(KINDS),
+    shape=st.sampled_from(SIZES),
+    count=st.integers(1, 6),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_every_picture_is_reduced_as_by_pillow(kind: str, shape: tuple[int, int], count: int, seed: int) -> None:
+    batch = np.stack([picture(kind, shape, seed + number) for number in range(count)])
+    assert np.array_equal(reduce_exactly(batch, 8), np.stack([pillow(image) for image in batch]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    height=st.integers(1, 12),
+    width=st.integers(1, 12),
+    scale=st.sampled_from([2, 3, 4, 5, 8]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_every_shape_and_scale_is_pillows(height: int, width: int, scale: int, seed: int) -> None:
+    image = picture("extremes", (height * scale, width * scale), seed)
+    if height <= 2 * width:
+        assert np.array_equal(reduce_exactly(image, scale), pillow(image, scale))
+
+
+def test_the_loops_and_not_the_products_reduce(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise AssertionError("the products were taken")
+
+    monkeypatch.setattr(bicubic, "_rows", refused)
+    reduce_exactly(picture("noise", (168, 144), 0), 8)
+    without(monkeypatch)
+    with pytest.raises(AssertionError, match="products"):
+        reduce_exactly(picture("noise", (168, 144), 0), 8)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    kind=st.sampled_from(KINDS),
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_small_faces_are_pillows(kind: str, height: int, width: int, seed: int) -> None:
+    crops = np.stack([picture(kind, (8 * height, 8 * width), seed + number) for number in range(2)])
+    assert np.array_equal(duplicates.small_faces(crops), np.stack([duplicates.small_face(crop) for crop in crops]))
+
+
+def test_small_faces_of_the_papers_crops_are_not_made_by_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise AssertionError("Pillow was asked")
+
+    monkeypatch.setattr(duplicates, "small_face", refused)
+    for shape in ((168, 144), (256, 256)):
+        duplicates.small_faces(picture("noise", shape, 0)[None])
+
+
+def test_a_checksum_is_the_documented_sum_with_and_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    hr, lr = picture("noise", (168, 144), 0), picture("noise", (16, 16), 1)
+    words = [int.from_bytes(hr.tobytes()[start : start + 4], "little") for start in range(0, hr.size, 4)]
+    total = sum(word * int(key) for word, key in zip(words, _keys(len(words)), strict=True)) % 2**64
+    wanted = f"{total:016x}{zlib.crc32(lr.tobytes()):08x}"
+    assert pixel_digest(hr, lr) == wanted
+    without(monkeypatch)
+    assert pixel_digest(hr, lr) == wanted
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 168 * 144 * 3 - 1), st.integers(1, 255), st.booleans())
+def test_a_checksum_changes_with_any_byte(place: int, by: int, low: bool) -> None:
+    hr, lr = picture("smooth", (168, 144), 0).copy(), picture("smooth", (16, 16), 1).copy()
+    before = pixel_digest(hr, lr)
+    changed = (lr if low else hr).reshape(-1)
+    changed[place % changed.size] ^= np.uint8(by)
+    assert pixel_digest(hr, lr) != before
+
+
+def test_few_pictures_do_not_load_them_and_a_machine_without_numba_goes_without(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    without(monkeypatch)
+    compiled.expect(compiled.PAYS_FROM - 1)
+    assert not compiled.ready()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    compiled.expect(compiled.PAYS_FROM)
+    assert not compiled.ready()
+
+
+def test_where_nothing_can_be_kept_they_are_compiled_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
+    with pytest.raises(RuntimeError, match="cannot cache"):
+        numba.njit(cache=True)(lambda number: number)
+    monkeypatch.setattr(compiled, "_loaded", compiled._compile())
+    assert compiled.sum_products(np.array([2, 3], np.uint32), np.array([5, 7], np.uint64)) == 31
+
+
+def test_the_stage_writes_the_same_bytes_with_and_without_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = people(6, 3) | {f"set/person{n // 3:02}/j{n}.jpg": photo(90 + n, "JPEG") for n in range(18)}
+    write_zip(tmp_path / "source" / "set.zip", members)
+    with_them = prepare(tmp_path, params("folder", "set.zip"), "with")
+    without(monkeypatch)
+    assert tree_digest(prepare(tmp_path, params("folder", "set.zip"), "without")) == tree_digest(with_them)
