@@ -331,12 +331,17 @@ class TrainBaselines(Training):
 
     same: Literal["images", "compute"] = Field(
         "images",
-        description="images: each system sees as many images as the phases of ours that it stands for (train_psnr; "
-        "with a critic train_adversarial too). compute: as many multiply-adds of its forward as our guided generator "
-        "has on those images",
+        description="images: each system sees as many images as `epochs` say. compute: as many multiply-adds of its "
+        "forward as our guided generator has on those images",
     )
-    share: NotNegativeFloat = Field(
-        1.0, description="of that budget; 0 writes untrained weights, which the benchmark leaves out"
+    # not taken from the sections of our phases: a change of ours would then train all of them again
+    epochs: NotNegativeFloat = Field(
+        20.0,
+        description="passes over the training split, as many as train_psnr's for a fair table; 0 writes untrained "
+        "weights, which the benchmark leaves out",
+    )
+    critic_epochs: NotNegativeFloat = Field(
+        6.0, description="more passes of the systems with a critic (SRGAN, GFRNet), as many as train_adversarial's"
     )
     batch_size: Positive = 16
     narrow: int = Field(

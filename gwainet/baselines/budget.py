@@ -12,9 +12,8 @@ _MEANS = Means((0.5,) * 3, (0.5,) * 3)  # no operation depends on them
 def settings_for(params: Params, system: BaselineSystem, height: int, width: int) -> TrainBaseline:
     """The settings of one system's training.
 
-    `same: images`: a system without a critic stands for the PSNR phase and sees its images; SRGAN, which starts from
-    SRResNet, those of the adversarial phase on top; GFRNet both in one training. Our phases' most is meant: patience
-    may end ours earlier.
+    `same: images`: a system without a critic stands for the PSNR phase and sees `epochs`; SRGAN, which starts from
+    SRResNet, `critic_epochs` on top; GFRNet both in one training.
 
     Args:
         params: of the profile.
@@ -23,12 +22,11 @@ def settings_for(params: Params, system: BaselineSystem, height: int, width: int
         width: of the faces, pixels.
     """
     own = params.train_baselines
-    psnr = params.train_psnr.epochs
-    adversarial = sum(part.epochs for part in params.train_adversarial.schedule)
-    epochs = own.share * {"srgan": adversarial, "gfrnet": psnr + adversarial}.get(system, psnr)
+    with_critic = {"srgan": own.critic_epochs, "gfrnet": own.epochs + own.critic_epochs}
+    epochs = with_critic.get(system, own.epochs)
     if own.same == "compute" and epochs:
         epochs *= _ours(params, height, width) / _theirs(system, own.narrow, height, width)
-    shared = own.model_dump(exclude={"same", "share", "learning_rates"})
+    shared = own.model_dump(exclude={"same", "epochs", "critic_epochs", "learning_rates"})
     if system == "gfrnet":
         shared["beta1"] = GFRNET_BETA1
     rate: float = getattr(own.learning_rates, system)

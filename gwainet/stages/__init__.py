@@ -215,8 +215,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "train_baselines",
-            # as long as ours: the budget is that of the two trainings before
-            ("networks", "train_psnr", "train_adversarial", "train_baselines"),
+            ("networks", "train_baselines"),
             {"faces": _FACES, "passed": _PASSED, "start": "{start}", "inet": _INET},
             _BASELINES + "/{variant}",
             ("srcnn", "vdsr", "edsr", "srresnet", "srgan", "waveletsrnet", "gfrnet"),

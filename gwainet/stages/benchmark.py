@@ -11,6 +11,8 @@ Writes, each the same bytes for the same weights, faces and params on one kind o
 - `benchmark_table.csv`: `system, split, psnr, low, high` of the main systems on the split that the grid shows, for
   `dvc plots show`, whose bars would lie on each other with a row of each split
 - `grid.png`: some test faces beside what the systems make of them
+- `figure3.png`, `figure4.png`, `figure5.png`: the paper's figures with these faces: all systems, without a guide and
+  with one, the right guide and a wrong one
 - `benchmark.html`: all of it on one page, with faces, histogram and slices (`gwainet.evaluation.page`)
 
 Seconds per image go to the recorder alone: they differ from run to run.
@@ -31,7 +33,7 @@ from gwainet.errors import CheckpointError, DataError, ExtraError
 from gwainet.evaluation.measure import look_again, measure
 from gwainet.evaluation.page import benchmark_page, choose_examples, gains_of
 from gwainet.evaluation.report import DIGITS, IdentityReport, ModelReport, flat, headline, make_report, plot_table
-from gwainet.evaluation.show import comparisons_table, face_grid, results_table
+from gwainet.evaluation.show import FIGURES, comparisons_table, costs_table, face_grid, figure, results_table
 from gwainet.evaluation.systems import BASELINES, MAIN, MODELS, Model, systems_of
 from gwainet.files import code_digest, file_digest, staged_directory, write_json
 from gwainet.identity import IDENTITY_METRIC, FaceNetwork, face_network
@@ -161,6 +163,8 @@ def run(
         measured.table.to_csv(partial / "benchmark.csv", index=False, float_format=f"%.{DIGITS}f")
         plot_table(report, shown_split).to_csv(partial / "benchmark_table.csv", index=False)
         picture.save(partial / "grid.png", optimize=True)
+        for name, columns in FIGURES.items():  # the file names are in dvc.yaml: figure3.png, figure4.png, figure5.png
+            figure(measured.pictures, columns).save(partial / name, optimize=True)
         (partial / "benchmark.html").write_text(page, encoding="utf-8")
         for file in sorted(partial.iterdir()):
             recorder.artifact(file, "benchmark")
@@ -172,6 +176,7 @@ def run(
     for split in settings.splits:
         console.print(results_table(report, split, measured.clocks))
         console.print(comparisons_table(report, split))
+    console.print(costs_table(report, measured.clocks))
     say(f"Benchmark: {out / 'benchmark.html'}")
 
 

@@ -117,7 +117,7 @@ def test_a_stage_without_epochs_costs_nothing(project: Project):
     changes = {
         "pretrain_inet": {"epochs": 0.0},
         "train_adversarial": {"schedule": []},
-        "train_baselines": {"share": 0.0, "narrow": 32},
+        "train_baselines": {"epochs": 0.0, "critic_epochs": 0.0, "narrow": 32},
     }
     plan = make_plan(tiny(**changes), project.root, seconds=0.1)
     for planned in plan.trainings:

@@ -38,6 +38,7 @@ NETWORKS = Networks(width=8, blocks_per_group=1, warp_blocks=1)
 FOLDERS = {"psnr": ("guided", "banet"), "adversarial": ("gwainet", "gwanet", "banet")}
 IMAGES = {"validation": 9, "test": 12}
 FILES = {"benchmark.json", "benchmark.csv", "metrics.json", "benchmark_table.csv", "grid.png", "benchmark.html"}
+FILES |= {"figure3.png", "figure4.png", "figure5.png"}
 
 
 @dataclass
@@ -636,6 +637,14 @@ def test_the_report_says_what_each_system_costs_and_what_it_saw(several, faces):
     assert models["srcnn"].macs == made == (2 * 243 + 2 + 3 * 25) * faces.height * faces.width
     ours = [models[name].macs or 0 for name in ("gwainet", "gwanet", "banet")]
     assert ours[0] == ours[1] > ours[2]
+
+
+def test_the_papers_figures_have_a_column_for_each_system_that_answered(out, several):
+    """LR, bicubic, BAnet, GWAnet, GWAInet and GT, and the two systems that one world has on top; 4 pixels between."""
+    widths = [Image.open(of / "figure3.png").width for of in (out, several[1])]
+    assert widths == [(40 + 4) * columns + 4 for columns in (6, 8)]
+    assert Image.open(out / "figure4.png").width == (40 + 4) * 10 + 4
+    assert Image.open(out / "figure5.png").width == (40 + 4) * 8 + 4
 
 
 def test_the_systems_are_the_same_everywhere():

@@ -1,5 +1,7 @@
 """Stage `train_baselines`: other papers' systems, each trained as long as ours."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 import torch
@@ -9,6 +11,7 @@ from gwainet.baselines.budget import settings_for
 from gwainet.baselines.model import SYSTEMS, BaselineMetadata, build_baseline, load_baseline
 from gwainet.errors import CheckpointError, ParamsError
 from gwainet.nets.model import build_inet, load_generator, open_weights
+from gwainet.params import load_params
 from tests.training_params import Interrupting, Project, content, metrics
 
 STAGE = "train_baselines"
@@ -69,7 +72,7 @@ def test_a_killed_training_continues_to_the_very_same_weights(started: Project, 
 
 
 def test_srgan_starts_from_srresnet_and_says_when_it_is_of_another_width(started: Project):
-    out = started.run(STAGE, "srgan", share=0.0)
+    out = started.run(STAGE, "srgan", critic_epochs=0.0)
     before, _ = open_weights(started.paths(STAGE, "srgan")["start"] / "weights.safetensors")
     after, strings = open_weights(out / "weights.safetensors")
     assert all(torch.equal(after[name], before[name]) for name in before)
@@ -78,8 +81,8 @@ def test_srgan_starts_from_srresnet_and_says_when_it_is_of_another_width(started
         started.run(STAGE, "srgan", narrow=16)
 
 
-def test_without_a_share_the_weights_are_fresh_and_say_so(project: Project):
-    out = project.run(STAGE, "vdsr", share=0.0, seed=4)
+def test_without_epochs_the_weights_are_fresh_and_say_so(project: Project):
+    out = project.run(STAGE, "vdsr", epochs=0.0, seed=4)
     tensors, strings = open_weights(out / "weights.safetensors")
     fresh = build_baseline("vdsr", project.faces.means, 32, 4).state_dict()
     assert all(torch.equal(tensors[name], fresh[name]) for name in fresh)
@@ -115,8 +118,8 @@ def test_weights_of_ours_are_no_baseline_and_the_other_way_round(started: Projec
         load_baseline(started.paths("pretrain_inet")["out"] / "weights.safetensors", CPU)
 
 
-def test_the_budget_is_ours_by_images(project: Project):
-    params = project.params(STAGE, share=0.5)
+def test_a_system_with_a_critic_sees_more_images(project: Project):
+    params = project.params(STAGE, epochs=0.5, critic_epochs=0.375)
     epochs = {system: settings_for(params, system, 48, 40).epochs for system in SYSTEMS}
     assert epochs == dict.fromkeys(SYSTEMS, 0.5) | {"srgan": 0.375, "gfrnet": 0.875}
 
@@ -127,6 +130,15 @@ def test_the_budget_by_compute_gives_a_small_network_more_images_and_a_large_one
     assert epochs["edsr"] > epochs["srcnn"] > epochs["vdsr"] > 0
     again = settings_for(params, "vdsr", 168, 144).epochs
     assert again == pytest.approx(epochs["vdsr"], rel=1e-6)  # both are convolutions alone: no size matters
+
+
+@pytest.mark.parametrize("profile", ["celeba", "pairs"])
+def test_the_papers_profiles_train_others_as_long_as_ours(profile):
+    params = load_params(Path(__file__).parents[2] / "params.yaml", profile)
+    assert params.train_baselines.same == "images"
+    assert params.train_baselines.epochs == params.train_psnr.epochs
+    assert params.train_baselines.critic_epochs == sum(part.epochs for part in params.train_adversarial.schedule)
+    assert params.train_baselines.narrow == 1
 
 
 def test_each_system_has_its_own_learning_rate_and_gfrnet_its_papers_momentum(project: Project):
