@@ -178,7 +178,7 @@ class Measuring(GpuStage):
     @classmethod
     def _one(cls, gpus: int) -> int:
         if gpus > 1:
-            raise ValueError("one process, which uses one GPU: more would be paid for and stand idle")
+            raise ValueError("one process computes this stage, on one GPU: more would be paid for and stand idle")
         return gpus
 
 
