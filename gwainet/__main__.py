@@ -66,6 +66,7 @@ SUMMARIES = {
     "pretrain_wnet": "Pretrain the warper.",
     "train_psnr": "Train warper and generator for PSNR.",
     "train_adversarial": "Train with the critic.",
+    "train_baselines": "Train another paper's system, as long as ours.",
     "benchmark": "Measure every system on held-out people.",
     "register_model": "Register the model in MLflow with its benchmark.",
 }

@@ -366,6 +366,65 @@ class TrainAdversarial(GeneratorTraining):
     )
 
 
+BaselineSystem = Literal["srcnn", "vdsr", "edsr", "srresnet", "srgan", "waveletsrnet", "gfrnet"]
+
+
+class BaselineRates(Section):
+    """Adam's learning rate for each system; `python -m gwainet search-rates` tries some on validation faces."""
+
+    srcnn: PositiveFloat = 1e-4
+    vdsr: PositiveFloat = 1e-4
+    edsr: PositiveFloat = 1e-4
+    srresnet: PositiveFloat = 1e-4
+    srgan: PositiveFloat = 1e-4
+    waveletsrnet: PositiveFloat = 2e-4
+    gfrnet: PositiveFloat = 2e-4
+
+
+class TrainBaselines(Training):
+    """Other papers' systems in the same harness (docs/baselines.md)."""
+
+    same: Literal["images", "compute"] = Field(
+        "images",
+        description="images: each system sees as many images as `epochs` say. compute: as many multiply-adds of its "
+        "forward as our guided generator has on those images",
+    )
+    # not taken from the sections of our phases: a change of ours would then train all of them again
+    epochs: NotNegativeFloat = Field(
+        20.0,
+        description="passes over the training split, as many as train_psnr's for a fair table; 0 writes untrained "
+        "weights, which the benchmark leaves out",
+    )
+    critic_epochs: NotNegativeFloat = Field(
+        6.0, description="more passes of the systems with a critic (SRGAN, GFRNet), as many as train_adversarial's"
+    )
+    batch_size: Positive = 16
+    narrow: int = Field(
+        1,
+        ge=1,
+        le=32,
+        description="feature maps are divided by it; above 1 no system has its published size, and the report says so",
+    )
+    learning_rates: BaselineRates = BaselineRates()
+    lambda_adv: NotNegativeFloat = Field(1e-3, description="of SRGAN (its paper's); GFRNet's is 1")
+    lambda_features: NotNegativeFloat = Field(
+        0.006, description="of Inet's features, which stand in for VGG's, in SRGAN's and GFRNet's losses"
+    )
+    warp_share: Fraction = Field(0.25, description="of GFRNet's steps, the first ones, which train its WarpNet alone")
+
+
+class TrainBaseline(SteadyTraining):
+    """`TrainBaselines` as it comes to one system (`gwainet.baselines.budget`); no section of params.yaml."""
+
+    system: BaselineSystem
+    epochs: NotNegativeFloat = Field(description="passes over the training split")
+    batch_size: Positive
+    narrow: Positive
+    lambda_adv: NotNegativeFloat
+    lambda_features: NotNegativeFloat
+    warp_share: Fraction
+
+
 class Benchmark(Section):
     """How models are compared (docs/paper.md, M1 to M8)."""
 
@@ -450,6 +509,7 @@ class Params(Section):
     pretrain_wnet: PretrainWnet = PretrainWnet()
     train_psnr: TrainPsnr = TrainPsnr()
     train_adversarial: TrainAdversarial = TrainAdversarial()
+    train_baselines: TrainBaselines = TrainBaselines()
     benchmark: Benchmark = Benchmark()
     register_model: RegisterModel = RegisterModel()
     promotion: Promotion = Promotion()

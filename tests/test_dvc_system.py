@@ -33,6 +33,13 @@ STAGES = [
     "train_adversarial@gwainet",
     "train_adversarial@gwanet",
     "train_adversarial@banet",
+    "train_baselines@srcnn",
+    "train_baselines@vdsr",
+    "train_baselines@edsr",
+    "train_baselines@srresnet",
+    "train_baselines@srgan",
+    "train_baselines@waveletsrnet",
+    "train_baselines@gfrnet",
     "benchmark",
     "register_model",
 ]

@@ -27,6 +27,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "pretrain_wnet": {"seed": 1},
     "train_psnr": {"horizontal_flip": True},
     "train_adversarial": {"schedule": [{"epochs": 4.0, "learning_rate": 1e-4}]},
+    "train_baselines": {"learning_rates": {"vdsr": 3e-4}},
     "benchmark": {"splits": ["test"]},
     "register_model": {"variant": "gwanet"},
     "promotion": {"least_people": 31},

@@ -37,6 +37,7 @@ TRAINING: dict[str, dict[str, Any]] = {
         "critic_updates": 2,
         "validate_every": 4,
     },
+    "train_baselines": {"epochs": 1.0, "critic_epochs": 0.75, "narrow": 32, "batch_size": 2, "validate_every": 4},
 }
 
 # a whole profile, from drawn people to a registered model, as it could stand in params.yaml
@@ -52,6 +53,14 @@ PIPELINE: dict[str, dict[str, Any]] = {
     "train_adversarial": {
         "schedule": [{"epochs": 0.5, "learning_rate": 1e-4}],
         "critic_updates": 2,
+        "validate_every": 100,
+        "validation_faces": 4,
+    },
+    "train_baselines": {
+        "epochs": 0.5,
+        "critic_epochs": 0.5,
+        "narrow": 32,
+        "batch_size": 4,
         "validate_every": 100,
         "validation_faces": 4,
     },

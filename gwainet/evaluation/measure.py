@@ -19,7 +19,7 @@ from gwainet.files import code_digest
 from gwainet.identity import IDENTITY_METRIC, Similarities, similarities
 from gwainet.images import Uint8, upscale
 from gwainet.metrics import all_metrics
-from gwainet.nets.model import Generator
+from gwainet.nets.model import SuperResolver
 from gwainet.progress import Ticker, progress
 from gwainet.workers import processes
 
@@ -68,7 +68,7 @@ class Measured:
 def measure(
     faces: Faces,
     rows: Mapping[Split, Rows],
-    generators: Mapping[str, Generator],
+    generators: Mapping[str, SuperResolver],
     shown: Rows,
     batch_size: int,
     workers: int,
@@ -133,7 +133,7 @@ def measure(
     return Measured(pd.concat(parts, ignore_index=True), pictures, clocks, found)
 
 
-def look_again(generator: Generator, faces: Faces, rows: Rows, batch_size: int) -> dict[int, dict[str, Uint8]]:
+def look_again(generator: SuperResolver, faces: Faces, rows: Rows, batch_size: int) -> dict[int, dict[str, Uint8]]:
     """What a guided model makes of a few faces with their own guides: row -> LR, guide, warped guide, SR, GT."""
     pictures: dict[int, dict[str, Uint8]] = {}
     for start in range(0, len(rows), batch_size):
@@ -155,7 +155,7 @@ def look_again(generator: Generator, faces: Faces, rows: Rows, batch_size: int) 
 
 
 def answer(
-    generators: Mapping[str, Generator],
+    generators: Mapping[str, SuperResolver],
     low: Uint8,
     guides: Mapping[Guide, Uint8],
     clocks: Mapping[str, Clock],

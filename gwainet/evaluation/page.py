@@ -238,6 +238,7 @@ def benchmark_page(
         standings={name: list(_standings(report, name)) for name in report.splits},
         paired={name: list(_paired(report, name)) for name in report.splits},
         guides={COLUMNS[metric].partition(" [")[0]: list(_guides(report, split, metric)) for metric in report.metrics},
+        costs=list(_costs(report)),
         quoted=TABLE_1,
         chart=histogram(counts, edges, "images", "a gain of"),
         gains=gains,
@@ -278,6 +279,26 @@ def _standings(report: BenchmarkReport, split: str) -> Iterator[Standing]:
         best = frozenset(m for m in report.metrics if not bound and estimates[m].mean == most[m])
         figures = {metric: level(estimates[metric], metric) for metric in report.metrics}
         yield Standing(entry.title, GUIDES[entry.guide], figures, best, bound)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A row of the table of costs."""
+
+    title: str
+    parameters: str
+    giga_macs: str
+    images: str
+    maps: str
+
+
+def _costs(report: BenchmarkReport) -> Iterator[Cost]:
+    titles = _titles(report)
+    for name, model in report.models.items():
+        maps = "" if model.narrow is None else "as published" if model.narrow == 1 else f"1/{model.narrow} of published"
+        macs = "" if model.macs is None else f"{model.macs / 1e9:.2f}"
+        images = "" if model.images is None else f"{model.images:,}"
+        yield Cost(titles[name], f"{model.parameters:,}", macs, images, maps)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gwainet.dataset import Split
 from gwainet.evaluation.measure import metric_code_digest
 from gwainet.evaluation.slices import SLICES, SMALLEST_GROUP
-from gwainet.evaluation.systems import COMPARISONS, HEADLINE, HEADLINE_METRICS, MODELS, Guide, systems_of
+from gwainet.evaluation.systems import BASELINES, HEADLINE, HEADLINE_METRICS, MODELS, Guide, comparisons_of, systems_of
 from gwainet.identity import IDENTITY_CONVENTION, IDENTITY_METRIC
 from gwainet.metrics import CONVENTIONS, METRICS, Interval, bootstrap_interval, paired_difference
 from gwainet.params import Benchmark, Params
@@ -38,6 +38,12 @@ class ModelReport(Part):
     weights_digest: str = Field(description="SHA-256 of the file")
     parameters: int = Field(description="number of trained values")
     guided: bool
+    macs: int | None = Field(None, description="multiply-adds of the forward of one image of these faces' size")
+    images: int | None = Field(
+        None,
+        description="that a baseline's training was planned to see; null: of ours, of which the plan tells",
+    )
+    narrow: int | None = Field(None, description="by what a baseline's feature maps are divided; 1: as published")
 
 
 class SplitReport(Part):
@@ -164,7 +170,7 @@ def make_report(
         }
 
     measured = set(table["system"])
-    systems = [system for system in systems_of(MODELS) if system.name in measured]
+    systems = [system for system in systems_of(MODELS, BASELINES) if system.name in measured]
     return BenchmarkReport(
         profile=params.profile,
         data_digest=data_digest,
@@ -193,7 +199,7 @@ def make_report(
             )
             for system in systems
         ],
-        comparisons=[ComparisonReport(a=a, b=b, splits=differences(a, b)) for a, b in COMPARISONS],
+        comparisons=[ComparisonReport(a=a, b=b, splits=differences(a, b)) for a, b in comparisons_of(measured)],
         slices=[entry for split, parts in of.items() for entry in _slices(split, parts, samples, seed)],
     )
 

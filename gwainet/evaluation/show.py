@@ -8,6 +8,7 @@ from rich.text import Text
 
 from gwainet.evaluation.measure import Clock
 from gwainet.evaluation.report import BenchmarkReport
+from gwainet.evaluation.systems import BASELINE_SYSTEMS
 from gwainet.identity import IDENTITY_METRIC
 from gwainet.images import Uint8, grid
 from gwainet.params import SCALE
@@ -44,6 +45,53 @@ def face_grid(pictures: Mapping[int, Mapping[str, Uint8]]) -> Image.Image:
     return grid(rows, list(columns.values()))
 
 
+# The paper's figures, with the people of this data set: file -> what stands side by side (docs/baselines.md)
+FIGURES: dict[str, dict[str, str]] = {
+    "figure3.png": {  # all systems
+        "lr": "LR",
+        "bicubic": "Bicubic",
+        **{system.name: system.title for system in BASELINE_SYSTEMS if system.name == system.model},
+        "banet": "BAnet",
+        "gwanet": "GWAnet",
+        "gwainet": "GWAInet",
+        "gt": "GT",
+    },
+    "figure4.png": {  # without a guide and with one
+        "lr": "LR",
+        "bicubic": "Bicubic",
+        "banet_psnr": "PSNR, no guide",
+        "banet": "BAnet",
+        "guide": "Guide",
+        "warped_guide": "Warped guide",
+        "psnr_phase": "PSNR phase",
+        "gwanet": "GWAnet",
+        "gwainet": "GWAInet",
+        "gt": "GT",
+    },
+    "figure5.png": {  # the right guide and a wrong one
+        "lr": "LR",
+        "guide": "Guide",
+        "gwanet": "GWAnet",
+        "gwainet": "GWAInet",
+        "guide_only-r": "Another person",
+        "gwanet-r": "GWAnet-R",
+        "gwainet-r": "GWAInet-R",
+        "gt": "GT",
+    },
+}
+
+
+def figure(pictures: Mapping[int, Mapping[str, Uint8]], columns: Mapping[str, str]) -> Image.Image:
+    """Some faces beside what systems make of them; a column of what was not measured is left out."""
+    made = [pictures[row] for row in sorted(pictures)]
+    shown = {name: title for name, title in columns.items() if name in made[0]}
+    rows = []
+    for of in made:
+        large = {"lr": of["lr"].repeat(SCALE, axis=0).repeat(SCALE, axis=1)}
+        rows.append([{**of, **large}[name] for name in shown])
+    return grid(rows, list(shown.values()))
+
+
 def results_table(report: BenchmarkReport, split: str, clocks: Mapping[str, Clock]) -> Table:
     """Systems by metrics; the best of each metric is bold, upper bounds aside."""
     faces = report.splits[split]
@@ -66,6 +114,22 @@ def results_table(report: BenchmarkReport, split: str, clocks: Mapping[str, Cloc
         own_time = entry.model is not None and entry.system == entry.model
         cells.append(Text(f"{clocks[entry.system].seconds_per_image() * 1000:.1f}" if own_time else ""))
         table.add_row(*cells)
+    return table
+
+
+def costs_table(report: BenchmarkReport, clocks: Mapping[str, Clock]) -> Table:
+    """What each model costs: parameters, operations, time of a face here, and what a baseline's training saw."""
+    titles = {entry.system: entry.title for entry in report.systems}
+    table = _narrow_table("what a model costs")
+    table.add_column("model", no_wrap=True)
+    for title in ("parameters", "GMAC/face", "ms/face", "images seen", "feature maps"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for name, model in report.models.items():
+        macs = "" if model.macs is None else f"{model.macs / 1e9:.2f}"
+        seen = "" if model.images is None else f"{model.images:,}"
+        narrow = "" if model.narrow is None else "as published" if model.narrow == 1 else f"1/{model.narrow}"
+        milliseconds = f"{clocks[name].seconds_per_image() * 1000:.1f}"
+        table.add_row(titles[name], f"{model.parameters:,}", macs, milliseconds, seen, narrow)
     return table
 
 

@@ -21,12 +21,12 @@ class Model:
     """Trained weights that are compared.
 
     Attributes:
-        folder: the stage's input they lie in: `psnr` or `adversarial`.
+        folder: the stage's input they lie in.
         variant: of that stage.
         guided: whether the variant takes a guide.
     """
 
-    folder: Literal["psnr", "adversarial"]
+    folder: Literal["psnr", "adversarial", "baselines"]
     variant: str
     guided: bool
 
@@ -76,13 +76,35 @@ SYSTEMS: tuple[System, ...] = (
     *_each_guide("gwainet", "GWAInet", "gwainet"),
 )
 
+# Other papers' systems, trained here (docs/baselines.md); those that a profile does not train are left out.
+BASELINES = {
+    system: Model("baselines", system, guided=system == "gfrnet")
+    for system in ("srcnn", "vdsr", "edsr", "srresnet", "srgan", "waveletsrnet", "gfrnet")
+}
+BASELINE_SYSTEMS: tuple[System, ...] = (
+    System("srcnn", "SRCNN", "srcnn", "none"),
+    System("vdsr", "VDSR", "vdsr", "none"),
+    System("edsr", "EDSR baseline", "edsr", "none"),
+    System("srresnet", "SRResNet", "srresnet", "none"),
+    System("srgan", "SRGAN, Inet for VGG", "srgan", "none"),
+    System("waveletsrnet", "WaveletSRNet", "waveletsrnet", "none"),
+    *_each_guide("gfrnet", "GFRNet-style", "gfrnet"),
+)
+
 NO_GUIDE = "-none"
 
 
-def systems_of(optional: Container[str]) -> tuple[System, ...]:
-    """`SYSTEMS`, and a row without a guide for each model of `optional`, whose guide may be left out."""
+def systems_of(optional: Container[str], baselines: Container[str] = ()) -> tuple[System, ...]:
+    """`SYSTEMS`, more rows for some models.
+
+    Args:
+        optional: models whose guide may be left out: a row without a guide.
+        baselines: of `BASELINES`, those that are trained: their rows, before our models'.
+    """
+    others = [system for system in BASELINE_SYSTEMS if system.model in baselines]
+    first = next(place for place, system in enumerate(SYSTEMS) if system.model == "banet_psnr")
     chosen: list[System] = []
-    for system in SYSTEMS:
+    for system in (*SYSTEMS[:first], *others, *SYSTEMS[first:]):
         chosen.append(system)
         if system.model in optional and system.name == f"{system.model}-target":
             title = system.title.removesuffix(" (target)")
@@ -120,3 +142,8 @@ COMPARISONS: tuple[tuple[str, str], ...] = (
     ("gwainet", "gwainet-r"),
     ("gwainet", "gwanet"),
 )
+
+
+def comparisons_of(baselines: Container[str]) -> tuple[tuple[str, str], ...]:
+    """`COMPARISONS`, and the main model against each of `baselines`."""
+    return (*COMPARISONS, *((MAIN, name) for name in BASELINES if name in baselines))

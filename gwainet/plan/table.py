@@ -121,6 +121,8 @@ def _name(training: Training) -> str:
 
 
 def _updated(training: Training, part: str) -> str:
+    if training.name.startswith("train_baselines@"):
+        return {"generator": "network", "warpnet": "WarpNet", "recnet": "RecNet"}.get(part, part)
     if part == "generator":
         return "SRnet" if training.name.endswith("@banet") else "Wnet, Gnet"
     return _UPDATED[part]

@@ -10,7 +10,7 @@ import torch
 from gwainet.dataset import Faces
 from gwainet.errors import GwainetError
 from gwainet.params import Params
-from gwainet.plan.rehearsal import rehearse, settings_of, validated_faces
+from gwainet.plan.rehearsal import LATER, rehearse, settings_of, validated_faces
 from gwainet.training.device import describe, fold_for_training
 
 FEWEST, MOST = 2, 20  # steps to time: below, there is no spread to see; above, the median moves no more
@@ -48,7 +48,7 @@ def time_phase(
     Raises:
         GwainetError: a step does not fit the device's memory.
     """
-    end, full = time.perf_counter() + seconds, settings_of(params, stage).batch_size
+    end, full = time.perf_counter() + seconds, settings_of(params, stage, variant).batch_size
     size = 1
     try:
         make_phase = rehearse(stage, variant, params, faces, device)
@@ -56,7 +56,7 @@ def time_phase(
         fold_for_training(phase.modules.values(), params.runtime, device)  # the networks stay when the batch grows
 
         def step() -> object:
-            return phase.step(0)
+            return phase.step(LATER if stage == "train_baselines" else 0)
 
         _clock(step, device)  # the first one also allocates and chooses algorithms
         taken = _clock(step, device)

@@ -11,12 +11,14 @@ Writes, each the same bytes for the same weights, faces and params on one kind o
 - `benchmark_table.csv`: `system, split, psnr, low, high` of the main systems on the split that the grid shows, for
   `dvc plots show`, whose bars would lie on each other with a row of each split
 - `grid.png`: some test faces beside what the systems make of them
+- `figure3.png`, `figure4.png`, `figure5.png`: the paper's figures with these faces: all systems, without a guide and
+  with one, the right guide and a wrong one
 - `benchmark.html`: all of it on one page, with faces, histogram and slices (`gwainet.evaluation.page`)
 
 Seconds per image go to the recorder alone: they differ from run to run.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -25,17 +27,18 @@ import torch
 
 import gwainet
 from gwainet import __version__
+from gwainet.baselines.model import Baseline, BaselineMetadata, forward_macs, load_baseline
 from gwainet.dataset import Faces, Rows, Split, open_checked
 from gwainet.errors import CheckpointError, DataError, ExtraError
 from gwainet.evaluation.measure import look_again, measure
 from gwainet.evaluation.page import benchmark_page, choose_examples, gains_of
 from gwainet.evaluation.report import DIGITS, IdentityReport, ModelReport, flat, headline, make_report, plot_table
-from gwainet.evaluation.show import comparisons_table, face_grid, results_table
-from gwainet.evaluation.systems import MAIN, MODELS, Model, systems_of
+from gwainet.evaluation.show import FIGURES, comparisons_table, costs_table, face_grid, figure, results_table
+from gwainet.evaluation.systems import BASELINES, MAIN, MODELS, Model, systems_of
 from gwainet.files import code_digest, file_digest, staged_directory, write_json
 from gwainet.identity import IDENTITY_METRIC, FaceNetwork, face_network
 from gwainet.metrics import SMALLEST_SIDE
-from gwainet.nets.model import Generator, load_generator
+from gwainet.nets.model import Generator, SuperResolver, load_generator
 from gwainet.params import Benchmark as BenchmarkParams
 from gwainet.params import Params
 from gwainet.progress import console, say
@@ -47,6 +50,15 @@ from gwainet.workers import cores
 # What a report depends on, as dvc.yaml declares it. Not the commit: one that changes nothing here must change no byte
 CODE = (
     "nets",
+    "baselines/edsr.py",
+    "baselines/gfrnet.py",
+    "baselines/haar.py",
+    "baselines/model.py",
+    "baselines/srcnn.py",
+    "baselines/srresnet.py",
+    "baselines/vdsr.py",
+    "baselines/waveletsrnet.py",
+    "macs.py",
     "evaluation",
     "templates",
     "dataset.py",
@@ -62,7 +74,15 @@ CODE = (
 
 
 def run(
-    params: Params, *, faces: Path, passed: Path, psnr: Path, adversarial: Path, out: Path, recorder: Recorder
+    params: Params,
+    *,
+    faces: Path,
+    passed: Path,
+    psnr: Path,
+    adversarial: Path,
+    baselines: Path,
+    out: Path,
+    recorder: Recorder,
 ) -> None:
     """Compare all systems on `benchmark.splits` and write the report.
 
@@ -72,6 +92,7 @@ def run(
         passed: written by check_faces for these faces.
         psnr: holds `guided/weights.safetensors` and `banet/weights.safetensors`.
         adversarial: holds `gwainet/`, `gwanet/` and `banet/`, each with `weights.safetensors`.
+        baselines: holds a folder with `weights.safetensors` for each of `BASELINES`; untrained ones are left out.
         out: directory to write.
         recorder: takes metrics, the grid and the files.
 
@@ -94,17 +115,20 @@ def run(
     recorder.params(device_facts(device))
     recorder.dataset(params.profile, prepared.digest, _facts(rows, prepared), "benchmark")
 
+    folders = {"psnr": psnr, "adversarial": adversarial, "baselines": baselines}
     weights = {
-        name: {"psnr": psnr, "adversarial": adversarial}[model.folder] / model.variant / "weights.safetensors"
-        for name, model in MODELS.items()
+        name: folders[model.folder] / model.variant / "weights.safetensors"
+        for name, model in {**MODELS, **BASELINES}.items()
     }
     folded = params.runtime.fold != "off"
-    generators = {name: _load(path, MODELS[name], device, folded) for name, path in weights.items()}
+    ours = {name: _load(weights[name], model, device, folded) for name, model in MODELS.items()}
+    others = _load_baselines({name: weights[name] for name in BASELINES}, device)
+    generators: dict[str, SuperResolver] = {**ours, **{name: baseline for name, (baseline, _) in others.items()}}
 
     shown_split: Split = "test" if "test" in settings.splits else settings.splits[-1]
     shown = choose_faces(rows[shown_split], prepared.identity, settings.grid_faces, settings.seed)
     workers = params.runtime.workers or cores()
-    systems = systems_of({name for name, generator in generators.items() if generator.guide_optional})
+    systems = systems_of({name for name, generator in generators.items() if generator.guide_optional}, others)
     measured = measure(prepared, rows, generators, shown, settings.batch_size, workers, network is not None, systems)
     models = {
         name: ModelReport(
@@ -112,8 +136,12 @@ def run(
             weights_digest=file_digest(path),
             parameters=sum(parameter.numel() for parameter in generators[name].parameters()),
             guided=generators[name].guided,
+            macs=forward_macs(_again(generators[name]), prepared.height, prepared.width),
+            images=others[name][1].images if name in others else None,
+            narrow=others[name][1].narrow if name in others else None,
         )
         for name, path in weights.items()
+        if name in generators
     }
     identified = None if network is None else IdentityReport(**network._asdict(), faces_found=measured.faces_found)
     sections = STAGES["benchmark"].sections
@@ -124,7 +152,7 @@ def run(
         report,
         measured.table,
         shown_split,
-        look_again(generators[MAIN], prepared, examples, settings.batch_size),
+        look_again(ours[MAIN], prepared, examples, settings.batch_size),
         params.flat(sections),
         f"{__version__}, sources {code_digest(Path(gwainet.__file__).parent, CODE)[:12]}",
         drawn=prepared.info["source"] == "drawn",
@@ -135,6 +163,8 @@ def run(
         measured.table.to_csv(partial / "benchmark.csv", index=False, float_format=f"%.{DIGITS}f")
         plot_table(report, shown_split).to_csv(partial / "benchmark_table.csv", index=False)
         picture.save(partial / "grid.png", optimize=True)
+        for name, columns in FIGURES.items():  # the file names are in dvc.yaml: figure3.png, figure4.png, figure5.png
+            figure(measured.pictures, columns).save(partial / name, optimize=True)
         (partial / "benchmark.html").write_text(page, encoding="utf-8")
         for file in sorted(partial.iterdir()):
             recorder.artifact(file, "benchmark")
@@ -146,6 +176,7 @@ def run(
     for split in settings.splits:
         console.print(results_table(report, split, measured.clocks))
         console.print(comparisons_table(report, split))
+    console.print(costs_table(report, measured.clocks))
     say(f"Benchmark: {out / 'benchmark.html'}")
 
 
@@ -170,6 +201,28 @@ def _load(path: Path, model: Model, device: torch.device, folded: bool) -> Gener
             f"{'without' if generator.guided else 'with'} belongs: run the stage that writes it again"
         )
     return generator
+
+
+def _load_baselines(weights: Mapping[str, Path], device: torch.device) -> dict[str, tuple[Baseline, BaselineMetadata]]:
+    """Other papers' systems that are trained."""
+    loaded: dict[str, tuple[Baseline, BaselineMetadata]] = {}
+    for name, path in weights.items():
+        baseline, metadata = load_baseline(path, device)
+        if metadata.system != name:
+            raise CheckpointError(f"{path} holds {metadata.system}: run train_baselines@{name} again")
+        if metadata.images:
+            loaded[name] = baseline, metadata
+    if len(loaded) < len(weights):
+        say(f"Not trained, so not measured: {', '.join(sorted(weights.keys() - loaded.keys()))}")
+    return loaded
+
+
+def _again(model: SuperResolver) -> Callable[[], SuperResolver]:
+    """What builds a model of the same sizes, as it is written: its operations are counted so, whatever is composed."""
+    if isinstance(model, Baseline):
+        return lambda: Baseline(model.system, model.means, model.narrow)
+    assert isinstance(model, Generator)
+    return lambda: Generator(model.networks, model.means, model.guided, model.guide_optional)
 
 
 def choose_faces(rows: Rows, identity: Rows, count: int | None, seed: int) -> Rows:

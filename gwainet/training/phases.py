@@ -26,6 +26,7 @@ from gwainet.params import (
     PretrainWnet,
     SchedulePart,
     TrainAdversarial,
+    TrainBaseline,
     Training,
     TrainPsnr,
 )
@@ -38,7 +39,7 @@ from gwainet.training.rates import factor, set_rates
 from gwainet.training.sampling import BatchSampler, PairSampler, Stream, draw_partners, generator_for
 from gwainet.training.validation import gains_over_bicubic, mean_psnr, over_batches, sample_sheet, validation_rows
 
-Settings = PretrainInet | PretrainWnet | TrainPsnr | TrainAdversarial
+Settings = PretrainInet | PretrainWnet | TrainPsnr | TrainAdversarial | TrainBaseline
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -53,12 +54,12 @@ def adam(parameters: Iterable[nn.Parameter], settings: Training, learning_rate: 
     )
 
 
-def _on(device: torch.device, module: M) -> M:
+def on_device(device: torch.device, module: M) -> M:
     """The module on a device; left alone where it is there: tensors without values cannot be moved (gwainet.plan)."""
     return module if all(parameter.device == device for parameter in module.parameters()) else module.to(device)
 
 
-class _Rates:
+class Rates:
     """The learning rates of a phase: by its schedule (L12), and by warm-up and decay.
 
     Attributes:
@@ -104,14 +105,14 @@ class WarpPhase:
     def __init__(
         self, wnet: Wnet, sampler: Sampler, faces: Faces, settings: PretrainWnet, device: torch.device
     ) -> None:
-        self.wnet, self.sampler, self.faces, self.device = _on(device, wnet), sampler, faces, device
+        self.wnet, self.sampler, self.faces, self.device = on_device(device, wnet), sampler, faces, device
         self.batches = BatchSampler(faces, settings.batch_size, settings.seed, "generator", settings.horizontal_flip)
         self.rows = validation_rows(faces, settings)
         self.mean = column(faces.means.hr, device)
         self.modules: dict[str, nn.Module] = {"wnet": self.wnet}
         optimiser = adam(self.wnet.parameters(), settings, settings.learning_rate)
         self.optimisers: dict[str, torch.optim.Optimizer] = {"wnet": optimiser}
-        self.rates = _Rates(settings, len(self.batches.targets), self.optimisers)
+        self.rates = Rates(settings, len(self.batches.targets), self.optimisers)
         self.samplers = [self.batches]
 
     def _warped(self, i_lru: Tensor, i_gi: Tensor) -> tuple[Tensor, Tensor]:
@@ -125,7 +126,7 @@ class WarpPhase:
         self.rates.set(step)
         batch = self.batches.batch(step, self.device)
         loss = losses.content_loss(self._warped(batch.i_lru, batch.i_gi)[0], batch.i_gt)
-        _update(self.optimisers["wnet"], loss)
+        update(self.optimisers["wnet"], loss)
         return {"warp": loss}
 
     @torch.inference_mode()
@@ -161,7 +162,7 @@ class _GeneratorPhase:
     """What the phases that train a generator share: its batches, its average, its validation."""
 
     def __init__(self, generator: Generator, faces: Faces, settings: GeneratorTraining, device: torch.device) -> None:
-        self.generator, self.faces, self.device = _on(device, generator), faces, device
+        self.generator, self.faces, self.device = on_device(device, generator), faces, device
         self.rows = validation_rows(faces, settings)
         self.average = Average(self.generator, settings.ema_decay)
         self.kept = self.average.kept
@@ -199,7 +200,7 @@ class PsnrPhase(_GeneratorPhase):
                 }
             )
         self.optimisers: dict[str, torch.optim.Optimizer] = {"generator": optimiser}
-        self.rates = _Rates(settings, len(self.batches.targets), self.optimisers)
+        self.rates = Rates(settings, len(self.batches.targets), self.optimisers)
         self.samplers = [self.batches]
 
     def step(self, step: int) -> dict[str, Tensor]:
@@ -207,7 +208,7 @@ class PsnrPhase(_GeneratorPhase):
         self.rates.set(step)
         batch = self.batches.batch(step, self.device)
         loss = losses.content_loss(self.generator(batch.i_lr, batch.i_lru, batch.i_gi).i_sr, batch.i_gt)
-        _update(self.optimisers["generator"], loss)
+        update(self.optimisers["generator"], loss)
         self.average.update(self.generator)
         return {"content": loss}
 
@@ -228,8 +229,8 @@ class AdversarialPhase(_GeneratorPhase):
         device: torch.device,
     ) -> None:
         super().__init__(generator, faces, settings, device)
-        self.critic = _on(device, critic)
-        self.inet = None if inet is None else _on(device, inet)
+        self.critic = on_device(device, critic)
+        self.inet = None if inet is None else on_device(device, inet)
         self.settings = settings
         self.batches = _batches(faces, settings, "generator")
         self.critic_batches = _batches(faces, settings, "critic")
@@ -240,7 +241,7 @@ class AdversarialPhase(_GeneratorPhase):
             "generator": adam(generator.parameters(), settings, first),
             "critic": adam(critic.parameters(), settings, first),
         }
-        self.rates = _Rates(settings, len(self.batches.targets), self.optimisers)
+        self.rates = Rates(settings, len(self.batches.targets), self.optimisers)
 
     def step(self, step: int) -> dict[str, Tensor]:
         """The critic's updates, then the generator's."""
@@ -265,7 +266,7 @@ class AdversarialPhase(_GeneratorPhase):
             penalty = losses.gradient_penalty(gradient_at, i_sr, batch.i_gt, epsilon)
             fake, real = self.critic(i_sr), self.critic(batch.i_gt)
             loss, distance = losses.critic_loss(fake, real, penalty, self.settings.lambda_gp), "wasserstein"
-        _update(self.optimisers["critic"], loss)
+        update(self.optimisers["critic"], loss)
         return {"critic": loss, distance: (real.mean() - fake.mean()).detach(), "penalty": penalty}
 
     def generator_step(self, step: int) -> dict[str, Tensor]:
@@ -284,7 +285,7 @@ class AdversarialPhase(_GeneratorPhase):
             identity = losses.identity_loss(self.inet(i_sr), embedding_gt)
         lambda_id = self.settings.lambda_id if self.inet is not None else 0.0
         loss = losses.total_loss(content, adversarial, identity, self.settings.lambda_adv, lambda_id)
-        _update(self.optimisers["generator"], loss)
+        update(self.optimisers["generator"], loss)
         self.critic.requires_grad_(True)
         self.average.update(self.generator)
         return {"total": loss, "content": content, "adversarial": adversarial, "identity": identity}
@@ -294,7 +295,7 @@ class IdentityPhase:
     """Inet as a siamese network: do two pictures show one person? (Sec. 3.2, Eq. 5; Sec. 4.2; L5)."""
 
     def __init__(self, inet: Inet, head: PairHead, faces: Faces, settings: PretrainInet, device: torch.device) -> None:
-        self.inet, self.head, self.faces, self.device = _on(device, inet), _on(device, head), faces, device
+        self.inet, self.head, self.faces, self.device = on_device(device, inet), on_device(device, head), faces, device
         self.pairs = PairSampler(faces, settings.batch_size, settings.seed)
         self.rows = validation_rows(faces, settings)
         split = faces.manifest["split"].to_numpy()
@@ -304,7 +305,7 @@ class IdentityPhase:
         self.modules: dict[str, nn.Module] = {"inet": inet, "head": head}
         parameters = itertools.chain(inet.parameters(), head.parameters())
         self.optimisers: dict[str, torch.optim.Optimizer] = {"inet": adam(parameters, settings, settings.learning_rate)}
-        self.rates = _Rates(settings, len(self.pairs.anchors.targets), self.optimisers)
+        self.rates = Rates(settings, len(self.pairs.anchors.targets), self.optimisers)
         self.samplers = [self.pairs.anchors]
 
     def _pictures(self, rows: Rows) -> Tensor:
@@ -320,7 +321,7 @@ class IdentityPhase:
         self.rates.set(step)
         first, second, same = self.pairs.rows(step)
         loss = losses.pair_loss(self._logits(first, second), torch.from_numpy(same).to(self.device))
-        _update(self.optimisers["inet"], loss)
+        update(self.optimisers["inet"], loss)
         return {"pair": loss}
 
     @torch.inference_mode()
@@ -374,7 +375,8 @@ def steps_of(epochs: float, targets: int, batch_size: int) -> int:
     return max(1, steps) if epochs > 0 else 0
 
 
-def _update(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+def update(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One step down a loss; of several processes, all the same one."""
     optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     distributed.average_gradients(parameter for group in optimiser.param_groups for parameter in group["params"])

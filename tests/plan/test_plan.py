@@ -13,8 +13,10 @@ import pytest
 import torch
 from rich.console import Console
 
+from gwainet.baselines import phases as baselines
 from gwainet.dataset import Rows
 from gwainet.errors import DataError
+from gwainet.nets.model import SuperResolver
 from gwainet.params import Params, check_params, load_params
 from gwainet.people.dataset import PARTITION, split_sizes, write_people
 from gwainet.plan import Estimate, ProfilePlan, Sizes, as_dict, data_sizes, make_plan
@@ -36,6 +38,13 @@ ORDER = [
     ("train_adversarial", "gwainet"),
     ("train_adversarial", "gwanet"),
     ("train_adversarial", "banet"),
+    ("train_baselines", "srcnn"),
+    ("train_baselines", "vdsr"),
+    ("train_baselines", "edsr"),
+    ("train_baselines", "srresnet"),
+    ("train_baselines", "srgan"),
+    ("train_baselines", "waveletsrnet"),
+    ("train_baselines", "gfrnet"),
 ]
 
 
@@ -80,6 +89,7 @@ def test_the_plan_counts_what_real_trainings_then_do(project: Project, monkeypat
         return drawn
 
     monkeypatch.setattr(phases, "adam", watched_adam)
+    monkeypatch.setattr(baselines, "adam", watched_adam)
     monkeypatch.setattr(BatchSampler, "rows", watched_rows)
     for (stage, variant), planned in zip(ORDER, plan.trainings, strict=True):
         updates.clear()
@@ -89,28 +99,39 @@ def test_the_plan_counts_what_real_trainings_then_do(project: Project, monkeypat
         assert planned.name == (f"{stage}@{variant}" if variant else stage)
         assert planned.steps == metrics(out)["steps"] > 0
         assert sorted(planned.updates.values()) == sorted(updates)
-        assert sorted(planned.targets.values()) == sorted(targets.values())
+        if stage == "train_baselines":  # all its parts are updated on the same batches
+            assert max(planned.targets.values()) == targets[0]
+            assert len(targets) == 1
+        else:
+            assert sorted(planned.targets.values()) == sorted(targets.values())
         assert [rate.learning_rate for rate in planned.learning_rates] == rates
         assert planned.learning_rates[-1].until == planned.steps
         assert planned.validations == len(pd.read_csv(out / "validation.csv"))
         assert planned.validation_faces == len(project.faces.targets("validation"))
-        if "critic" in planned.updates:
+        if stage == "train_adversarial":
             assert planned.updates["critic"] == metrics(out)["critic_updates"]
         assert planned.epochs == {part: count / 15 for part, count in planned.targets.items()}
 
 
 def test_a_stage_without_epochs_costs_nothing(project: Project):
-    changes = {"pretrain_inet": {"epochs": 0.0}, "train_adversarial": {"schedule": []}}
+    changes = {
+        "pretrain_inet": {"epochs": 0.0},
+        "train_adversarial": {"schedule": []},
+        "train_baselines": {"epochs": 0.0, "critic_epochs": 0.0, "narrow": 32},
+    }
     plan = make_plan(tiny(**changes), project.root, seconds=0.1)
     for planned in plan.trainings:
-        if planned.name.startswith(("pretrain_inet", "train_adversarial")):
+        if planned.name.startswith(("pretrain_inet", "train_adversarial", "train_baselines")):
             assert (planned.steps, planned.macs, planned.validations, planned.updates) == (0, 0, 0, {})
             assert (planned.timing, planned.seconds) == (None, None)
 
 
 def test_the_operations_of_a_profile_are_those_of_its_trainings(project: Project):
     plan = make_plan(tiny(), project.root)
-    assert all(planned.macs == planned.steps * planned.step_macs > 0 for planned in plan.trainings)
+    for planned in plan.trainings:
+        assert planned.step_macs == planned.macs // planned.steps > 0
+        if planned.name != "train_baselines@gfrnet":  # whose first steps are other ones
+            assert planned.macs == planned.steps * planned.step_macs
     assert plan.macs == sum(planned.macs for planned in plan.trainings)
     with_inet, without = (p.step_macs for p in plan.trainings if p.name.endswith(("gwainet", "gwanet")))
     assert with_inet > without
@@ -225,7 +246,10 @@ def test_a_rehearsed_phase_has_the_networks_and_the_batch_of_its_stage(tmp_path:
     if stage == "train_adversarial":
         assert (losses["identity"] > 0) == (variant == "gwainet")
     generator = phase.modules.get("generator")
-    if generator is not None:
+    if stage == "train_baselines":
+        assert isinstance(generator, SuperResolver)
+        assert generator.guided == (variant == "gfrnet")
+    elif generator is not None:
         assert generator.guided == (variant != "banet")
 
 

@@ -15,19 +15,22 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from gwainet import identity
+from gwainet.baselines.model import SYSTEMS as OTHERS
+from gwainet.baselines.model import BaselineMetadata, build_baseline, forward_macs
 from gwainet.dataset import Faces
 from gwainet.errors import CheckpointError, ContractError, DataError, ExtraError
 from gwainet.evaluation.appearance import appearance
 from gwainet.evaluation.report import BenchmarkReport, SliceReport
 from gwainet.evaluation.slices import SLICES
-from gwainet.evaluation.systems import COMPARISONS, HEADLINE, MODELS, SYSTEMS
+from gwainet.evaluation.systems import BASELINES, COMPARISONS, HEADLINE, MODELS, SYSTEMS
 from gwainet.files import file_digest, write_json
 from gwainet.identity import IDENTITY_METRIC, similarities
 from gwainet.images import upscale
 from gwainet.metrics import CONVENTIONS, METRICS, PSNR_CAP, all_metrics, bootstrap_interval, paired_difference
 from gwainet.nets.model import Metadata, build_generator, load_generator, save_weights
-from gwainet.params import Networks, Params, check_params
+from gwainet.params import BaselineRates, Networks, Params, check_params
 from gwainet.recorder import NullRecorder
+from gwainet.stages import STAGES
 from gwainet.stages.benchmark import CODE, choose_faces, run
 from tests.faces import write_faces
 
@@ -35,6 +38,7 @@ NETWORKS = Networks(width=8, blocks_per_group=1, warp_blocks=1)
 FOLDERS = {"psnr": ("guided", "banet"), "adversarial": ("gwainet", "gwanet", "banet")}
 IMAGES = {"validation": 9, "test": 12}
 FILES = {"benchmark.json", "benchmark.csv", "metrics.json", "benchmark_table.csv", "grid.png", "benchmark.html"}
+FILES |= {"figure3.png", "figure4.png", "figure5.png"}
 
 
 @dataclass
@@ -69,10 +73,11 @@ class World:
     @property
     def inputs(self) -> dict[str, Path]:
         names = {"faces": "faces", "passed": "passed.json", "psnr": "train_psnr", "adversarial": "train_adversarial"}
+        names["baselines"] = "train_baselines"
         return {argument: self.root / name for argument, name in names.items()}
 
     def weights(self, name: str) -> Path:
-        model = MODELS[name]
+        model = {**MODELS, **BASELINES}[name]
         return self.inputs[model.folder] / model.variant / "weights.safetensors"
 
 
@@ -98,7 +103,19 @@ def write_world(root: Path, height: int = 48, width: int = 40, guides: str = "sa
         save_weights(
             path, generator, Metadata("generator", networks, faces.means, faces.height, faces.width, model.guided)
         )
+    write_baselines(world, trained=())
     return world
+
+
+def write_baselines(world: World, trained: tuple[str, ...]) -> None:
+    """Weights of every baseline; those not in `trained` say that they are not."""
+    faces = Faces(world.inputs["faces"])
+    for system in OTHERS:
+        path = world.weights(system)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        images = 100 if system in trained else 0
+        metadata = BaselineMetadata(system, 32, faces.means, faces.height, faces.width, images)
+        save_weights(path, build_baseline(system, faces.means, 32, 0), metadata)
 
 
 def make_params(workers: int = 2, **values: object) -> Params:
@@ -569,3 +586,76 @@ def test_a_model_whose_guide_may_be_left_out_answers_without_it_in_a_row_of_its_
         made = generator.eval().super_resolve(np.array(faces.lr[row])[None]).sr[0]
         expected = all_metrics(made, np.array(faces.hr[row]), np.array(faces.lr[row]))["psnr"]
         assert psnr == pytest.approx(expected, abs=0.02)  # decoders are composed there
+
+
+# ---------------------------------------------------------------- other papers' systems
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Path]:
+    """A world with two systems that are trained, and its report."""
+    world = write_world(tmp_path_factory.mktemp("several"))
+    write_baselines(world, trained=("srcnn", "gfrnet"))
+    run(make_params(), **world.inputs, out=world.root / "report", recorder=NullRecorder())
+    return world, world.root / "report"
+
+
+def test_trained_systems_of_others_have_rows_and_paired_differences_and_untrained_ones_none(several):
+    _, out = several
+    report = BenchmarkReport.model_validate_json((out / "benchmark.json").read_text())
+    ours = [system.name for system in SYSTEMS]
+    rows = [entry.system for entry in report.systems]
+    assert set(rows) == {*ours, "srcnn", "gfrnet", "gfrnet-r", "gfrnet-target"}
+    assert [name for name in rows if name in ours] == ours
+    assert rows.index("srcnn") < rows.index("banet_psnr")
+    assert [(pair.a, pair.b) for pair in report.comparisons] == [
+        *COMPARISONS, ("gwainet", "srcnn"), ("gwainet", "gfrnet")
+    ]  # fmt: skip
+    table = pd.read_csv(out / "benchmark.csv")
+    assert set(table["system"]) == set(rows)
+    assert (of_system(table, "srcnn")["guide_row"] == -1).all()
+    assert (of_system(table, "gfrnet")["guide_row"] >= 0).all()
+    pair = report.comparisons[-1].splits["test"]["psnr"].mean
+    test = table[table["split"] == "test"]
+    difference = of_system(test, "gwainet")["psnr"].mean() - of_system(test, "gfrnet")["psnr"].mean()
+    assert pair == pytest.approx(difference, abs=1e-5)
+    page = (out / "benchmark.html").read_text()
+    assert "SRCNN" in page
+    assert "GFRNet-style" in page
+
+
+def test_the_report_says_what_each_system_costs_and_what_it_saw(several, faces):
+    _, out = several
+    models = BenchmarkReport.model_validate_json((out / "benchmark.json").read_text()).models
+    assert set(models) == {*MODELS, "srcnn", "gfrnet"}
+    assert (models["srcnn"].images, models["srcnn"].narrow) == (100, 32)
+    assert (models["gwainet"].images, models["gwainet"].narrow) == (None, None)
+    for name, model in models.items():
+        assert model.macs is not None
+        assert model.macs > 0, name
+    made = forward_macs(lambda: build_baseline("srcnn", faces.means, 32, 0), faces.height, faces.width)
+    assert models["srcnn"].macs == made == (2 * 243 + 2 + 3 * 25) * faces.height * faces.width
+    ours = [models[name].macs or 0 for name in ("gwainet", "gwanet", "banet")]
+    assert ours[0] == ours[1] > ours[2]
+
+
+def test_the_papers_figures_have_a_column_for_each_system_that_answered(out, several):
+    """LR, bicubic, BAnet, GWAnet, GWAInet and GT, and the two systems that one world has on top; 4 pixels between."""
+    widths = [Image.open(of / "figure3.png").width for of in (out, several[1])]
+    assert widths == [(40 + 4) * columns + 4 for columns in (6, 8)]
+    assert Image.open(out / "figure4.png").width == (40 + 4) * 10 + 4
+    assert Image.open(out / "figure5.png").width == (40 + 4) * 8 + 4
+
+
+def test_the_systems_are_the_same_everywhere():
+    assert tuple(BASELINES) == tuple(OTHERS) == STAGES["train_baselines"].variants
+    assert tuple(BaselineRates.model_fields) == tuple(OTHERS)
+    assert all(BASELINES[name].guided == facts.guided for name, facts in OTHERS.items())
+
+
+def test_a_system_under_anothers_name_is_refused(tmp_path):
+    world = write_world(tmp_path)
+    (world.weights("srcnn")).write_bytes(world.weights("vdsr").read_bytes())
+    with pytest.raises(CheckpointError, match="holds vdsr: run train_baselines@srcnn again"):
+        run(make_params(), **world.inputs, out=tmp_path / "report", recorder=NullRecorder())
+    assert not (tmp_path / "report").exists()

@@ -1,0 +1,80 @@
+"""Train another paper's system in our harness: same people, same inputs, same loop, as long as ours."""
+
+import time
+from pathlib import Path
+
+from gwainet.baselines.budget import settings_for, uses_features
+from gwainet.baselines.model import KIND, SYSTEMS, BaselineMetadata, build_baseline, forward_macs, load_baseline
+from gwainet.baselines.phases import make_phase
+from gwainet.dataset import open_checked
+from gwainet.errors import CheckpointError, ParamsError
+from gwainet.nets.model import load_inet
+from gwainet.params import Params
+from gwainet.recorder import Recorder
+from gwainet.stages import STAGES
+from gwainet.training.phases import total_steps
+from gwainet.training.session import Session
+
+STAGE = STAGES["train_baselines"]
+
+
+def run(
+    params: Params,
+    *,
+    variant: str,
+    faces: Path,
+    passed: Path,
+    inet: Path,
+    out: Path,
+    work: Path,
+    recorder: Recorder,
+    start: Path | None = None,
+) -> None:
+    """Train one system. Without a critic the weights of the highest validation PSNR are kept, with one the last.
+
+    `variant` is a system; `start` is what this stage wrote for the system it goes on from (SRGAN: SRResNet); `inet` is
+    what `pretrain_inet` wrote, read only by a system with a critic. The other arguments are those of every training
+    stage (`gwainet.stages`).
+
+    Raises:
+        ContractError: the faces were not checked.
+        CheckpointError: weights are missing or do not fit.
+        ParamsError: there is no such system.
+    """
+    system = next((name for name in SYSTEMS if name == variant), None)
+    if system is None:
+        raise ParamsError(f"there is no system `{variant}`; there are {', '.join(SYSTEMS)}")
+    data = open_checked(faces, passed)
+    settings = settings_for(params, system, data.height, data.width)
+    inputs = {} if start is None else {"start": start / "weights.safetensors"}
+    if uses_features(settings):
+        inputs["inet"] = inet / "weights.safetensors"
+    session = Session(
+        f"{STAGE.name}@{variant}", params, STAGE.sections, data, inputs, work, recorder, ("baselines", "macs.py")
+    )
+    baseline = build_baseline(system, data.means, settings.narrow, settings.seed)
+    seen = 0
+    if start is not None:
+        before, metadata = load_baseline(inputs["start"], session.device)
+        seen = metadata.images
+        if before.narrow != baseline.narrow:
+            raise CheckpointError(f"{inputs['start']} is of another width: run the stage that writes it again")
+        baseline.network.load_state_dict(before.network.state_dict())
+    encoder = load_inet(inputs["inet"], session.device) if "inet" in inputs else None
+    phase = make_phase(baseline, encoder, data, settings, session.device)
+    images = total_steps(settings, len(data.targets("train"))) * settings.batch_size
+    images += seen if images else 0  # untrained is untrained, whatever it starts from
+    metadata = BaselineMetadata(system, settings.narrow, data.means, data.height, data.width, images)
+    macs = forward_macs(lambda: build_baseline(system, data.means, settings.narrow, 0), data.height, data.width)
+    recorder.params({"baseline.epochs": settings.epochs, "baseline.images": images, "baseline.forward_macs": macs})
+    started = time.monotonic()
+    session.train(
+        phase,
+        settings,
+        out,
+        {"weights.safetensors": (KIND, baseline)},
+        guided=baseline.guided,
+        best=None if SYSTEMS[system].critic else "psnr",
+        describe=lambda _: metadata,
+    )
+    recorder.metrics({"training_seconds": time.monotonic() - started})  # of this run: a resumed one has several
