@@ -22,6 +22,8 @@ def benchmark(
     baselines_srresnet: Input[Model],
     baselines_srgan: Input[Model],
     baselines_waveletsrnet: Input[Model],
+    baselines_cascade: Input[Model],
+    baselines_tdae_style: Input[Model],
     baselines_gfrnet: Input[Model],
     out: Output[Artifact],
     metrics: Output[Metrics],
@@ -50,5 +52,7 @@ def benchmark(
         baselines_srresnet=baselines_srresnet,
         baselines_srgan=baselines_srgan,
         baselines_waveletsrnet=baselines_waveletsrnet,
+        baselines_cascade=baselines_cascade,
+        baselines_tdae_style=baselines_tdae_style,
         baselines_gfrnet=baselines_gfrnet,
     )

@@ -16,6 +16,7 @@ from gwainet.nets.model import Metadata, read_weights
 from gwainet.params import Params, check_params
 from gwainet.recorder import NullRecorder, Recorder
 from gwainet.stages import STAGES
+from gwainet.training.took import FILE
 from tests.faces import write_faces
 
 NETWORKS: dict[str, Any] = {
@@ -147,8 +148,9 @@ def make_project(root: Path) -> Project:
 
 
 def content(directory: Path) -> dict[str, bytes]:
-    """The bytes of every file."""
-    return {file.name: file.read_bytes() for file in sorted(directory.iterdir())}
+    """The bytes of every file that is the same every time: not of `training.json`, which holds seconds."""
+    files = sorted(file for file in directory.rglob("*") if file.is_file() and file.name != FILE)
+    return {file.relative_to(directory).as_posix(): file.read_bytes() for file in files}
 
 
 def metrics(directory: Path) -> dict[str, float]:

@@ -26,7 +26,7 @@ def settings_for(params: Params, system: BaselineSystem, height: int, width: int
     epochs = with_critic.get(system, own.epochs)
     if own.same == "compute" and epochs:
         epochs *= _ours(params, height, width) / _theirs(system, own.narrow, height, width)
-    shared = own.model_dump(exclude={"same", "epochs", "critic_epochs", "learning_rates"})
+    shared = own.model_dump(exclude={"same", "epochs", "critic_epochs", "learning_rates", "more_seeds"})
     if system == "gfrnet":
         shared["beta1"] = GFRNET_BETA1
     rate: float = getattr(own.learning_rates, system)

@@ -9,10 +9,12 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from gwainet.baselines.cascade import Cascade
 from gwainet.baselines.edsr import Edsr
 from gwainet.baselines.gfrnet import Gfrnet
 from gwainet.baselines.srcnn import Srcnn
 from gwainet.baselines.srresnet import Srresnet
+from gwainet.baselines.tdae import TdaeStyle
 from gwainet.baselines.vdsr import Vdsr
 from gwainet.baselines.waveletsrnet import WaveletSRNet
 from gwainet.errors import CheckpointError
@@ -47,6 +49,8 @@ SYSTEMS: dict[BaselineSystem, Facts] = {
     "srresnet": Facts(lambda _, width: Srresnet(width)),
     "srgan": Facts(lambda _, width: Srresnet(width), critic=True),
     "waveletsrnet": Facts(lambda _, width: WaveletSRNet(width)),
+    "cascade": Facts(Cascade),
+    "tdae_style": Facts(lambda _, width: TdaeStyle(width)),
     "gfrnet": Facts(lambda _, width: Gfrnet(width), guided=True, critic=True),
 }
 

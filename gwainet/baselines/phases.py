@@ -79,7 +79,7 @@ class _BaselinePhase:
 
 
 class ContentPhase(_BaselinePhase):
-    """A system without a critic: L1 (SRCNN, VDSR, EDSR), MSE (SRResNet), Wavelet-SRNet's losses."""
+    """A system without a critic: L1 (SRCNN, VDSR, EDSR), MSE (SRResNet, cascade, TDAE-style), Wavelet-SRNet's."""
 
     def __init__(self, baseline: Baseline, faces: Faces, settings: TrainBaseline, device: torch.device) -> None:
         super().__init__(baseline, faces, settings, device)
@@ -97,7 +97,7 @@ class ContentPhase(_BaselinePhase):
     def _losses(self, i_sr: Tensor, i_gt: Tensor) -> dict[str, Tensor]:
         if self.settings.system == "waveletsrnet":
             return wavelet_loss(i_sr, i_gt)
-        if self.settings.system == "srresnet":
+        if self.settings.system in ("srresnet", "cascade", "tdae_style"):
             return {"content": F.mse_loss(i_sr, i_gt)}
         return {"content": losses.content_loss(i_sr, i_gt)}
 

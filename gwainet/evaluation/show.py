@@ -1,6 +1,7 @@
 """The benchmark for the eye: the grid of faces, and tables on the terminal."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from PIL import Image
 from rich.table import Table
@@ -8,9 +9,10 @@ from rich.text import Text
 
 from gwainet.evaluation.measure import Clock
 from gwainet.evaluation.report import BenchmarkReport
-from gwainet.evaluation.systems import BASELINE_SYSTEMS
+from gwainet.evaluation.systems import BASELINE_SYSTEMS, LOWER_IS_BETTER
 from gwainet.identity import IDENTITY_METRIC
 from gwainet.images import Uint8, grid
+from gwainet.lpips import LPIPS
 from gwainet.params import SCALE
 
 COLUMNS = {
@@ -18,9 +20,19 @@ COLUMNS = {
     "psnr_y": "PSNR-Y",
     "ssim": "SSIM",
     "lr_psnr": "LR-PSNR",
+    LPIPS: "LPIPS",
     IDENTITY_METRIC: "face",
 }
-DECIMALS = {"ssim": 4, IDENTITY_METRIC: 3}  # 2 of what is in dB
+DECIMALS = {"ssim": 4, LPIPS: 4, IDENTITY_METRIC: 3}  # 2 of what is in dB
+
+
+def best_of(report: BenchmarkReport, split: str) -> dict[str, float]:
+    """The best mean of each metric on a split among those that were not given the target itself."""
+    rivals = [entry for entry in report.systems if entry.guide != "target"]
+    return {
+        metric: (min if metric in LOWER_IS_BETTER else max)(entry.splits[split][metric].mean for entry in rivals)
+        for metric in report.metrics
+    }
 
 
 def face_grid(pictures: Mapping[int, Mapping[str, Uint8]]) -> Image.Image:
@@ -100,7 +112,7 @@ def results_table(report: BenchmarkReport, split: str, clocks: Mapping[str, Cloc
     for title in (*(COLUMNS[metric] for metric in report.metrics), "ms/face"):
         table.add_column(title, justify="right", no_wrap=True)
     rivals = [entry for entry in report.systems if entry.guide != "target"]
-    best = {metric: max(entry.splits[split][metric].mean for entry in rivals) for metric in report.metrics}
+    best = best_of(report, split)
     for entry in report.systems:
         cells = [Text(entry.title, style="" if entry in rivals else "dim")]
         for metric in report.metrics:
@@ -117,19 +129,120 @@ def results_table(report: BenchmarkReport, split: str, clocks: Mapping[str, Cloc
     return table
 
 
+COSTS = ("M param.", "GMAC", "ms/face", "images", "training", "seeds", "maps")
+
+
 def costs_table(report: BenchmarkReport, clocks: Mapping[str, Clock]) -> Table:
-    """What each model costs: parameters, operations, time of a face here, and what a baseline's training saw."""
-    titles = {entry.system: entry.title for entry in report.systems}
-    table = _narrow_table("what a model costs")
+    """What each model costs: parameters, operations, time of a face here, and what its training saw and took."""
+    table = _narrow_table("costs; trained on: " + ("; ".join(devices_of(report)) or "not known"))
     table.add_column("model", no_wrap=True)
-    for title in ("parameters", "GMAC/face", "ms/face", "images seen", "feature maps"):
+    for title in COSTS:
         table.add_column(title, justify="right", no_wrap=True)
+    for line in costs_of(report, clocks):
+        milliseconds = f"{1000 * line.seconds_per_image:.1f}"
+        seconds = "" if line.training_seconds is None else f"{line.training_seconds:,.0f} s"
+        cells = (
+            f"{line.parameters / 1e6:.3f}",
+            _giga(line.macs),
+            milliseconds,
+            _count(line.images),
+            seconds,
+            str(line.seeds),
+        )
+        table.add_row(line.title, *cells, maps_of(line.narrow))
+    return table
+
+
+@dataclass(frozen=True)
+class CostLine:
+    """A line of `costs.csv`; what is not known is None."""
+
+    model: str
+    title: str
+    parameters: int
+    macs: int | None
+    seconds_per_image: float
+    images: int | None
+    training_seconds: float | None
+    training_device: str | None
+    seeds: int
+    narrow: int | None
+
+
+def costs_of(report: BenchmarkReport, clocks: Mapping[str, Clock]) -> list[CostLine]:
+    """What each model costs; trainings with further seeds count in `seeds` alone."""
+    entries = {entry.system: entry for entry in report.systems}
+    lines = []
     for name, model in report.models.items():
-        macs = "" if model.macs is None else f"{model.macs / 1e9:.2f}"
-        seen = "" if model.images is None else f"{model.images:,}"
-        narrow = "" if model.narrow is None else "as published" if model.narrow == 1 else f"1/{model.narrow}"
-        milliseconds = f"{clocks[name].seconds_per_image() * 1000:.1f}"
-        table.add_row(titles[name], f"{model.parameters:,}", macs, milliseconds, seen, narrow)
+        if name not in entries:
+            continue
+        seeds = entries[name].seeds
+        lines.append(
+            CostLine(
+                model=name,
+                title=entries[name].title,
+                parameters=model.parameters,
+                macs=model.macs,
+                seconds_per_image=clocks[name].seconds_per_image(),
+                images=model.images,
+                training_seconds=model.training_seconds,
+                training_device=model.training_device,
+                seeds=1 if seeds is None else len(seeds.seeds),
+                narrow=model.narrow,
+            )
+        )
+    return lines
+
+
+def devices_of(report: BenchmarkReport) -> list[str]:
+    """On what the models were trained, each once."""
+    return sorted({model.training_device for model in report.models.values() if model.training_device})
+
+
+def maps_of(narrow: int | None) -> str:
+    """Feature maps of another paper's system, against its published ones; empty of ours."""
+    return "" if narrow is None else "as published" if narrow == 1 else f"1/{narrow}"
+
+
+def _giga(macs: int | None) -> str:
+    return "" if macs is None else f"{macs / 1e9:.2f}"
+
+
+def _count(count: int | None) -> str:
+    return "" if count is None else f"{count:,}"
+
+
+def seeds_table(report: BenchmarkReport, split: str) -> Table | None:
+    """Mean and standard deviation over seeds of the systems that were trained with several; None where none was."""
+    several = [(entry.title, entry.seeds) for entry in report.systems if entry.seeds is not None]
+    if not several:
+        return None
+    table = _narrow_table(f"{split}: over seeds, mean \u00b1 standard deviation")
+    table.add_column("system", no_wrap=True)
+    table.add_column("seeds", no_wrap=True)
+    for metric in report.metrics:
+        table.add_column(COLUMNS[metric].partition(" [")[0], justify="right", no_wrap=True)
+    for title, seeds in several:
+        cells = []
+        for metric in report.metrics:
+            spread, digits = seeds.splits[split][metric], DECIMALS.get(metric, 2)
+            cells.append(f"{spread.mean:.{digits}f} \u00b1 {spread.deviation:.{digits}f}")
+        table.add_row(title, ", ".join(str(seed) for seed in seeds.seeds), *cells)
+    return table
+
+
+def distances_table(report: BenchmarkReport, split: str) -> Table | None:
+    """Distances of sets of faces; None where faces were not compared."""
+    measured = [(entry.title, entry.distances[split]) for entry in report.systems if split in entry.distances]
+    if not measured:
+        return None
+    images = measured[0][1].images
+    table = _narrow_table(f"{split}: distance of all {images} faces from the true {images}, dlib's descriptors")
+    table.add_column("system", no_wrap=True)
+    for title in ("Frechet", "kernel x 1000", "images"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for title, found in measured:
+        table.add_row(title, f"{found.identity_frechet:.4f}", f"{1000 * found.identity_kernel:.4f}", str(found.images))
     return table
 
 

@@ -5,11 +5,12 @@ none for another photo of the same person, `-r` for a photo of another person (G
 itself (an upper bound on what a guide can give), `-none` for no guide, of models that can do without.
 """
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from gwainet.identity import IDENTITY_METRIC
+from gwainet.lpips import LPIPS
 
 Guide = Literal["none", "own", "other", "target"]
 
@@ -79,7 +80,7 @@ SYSTEMS: tuple[System, ...] = (
 # Other papers' systems, trained here (docs/baselines.md); those that a profile does not train are left out.
 BASELINES = {
     system: Model("baselines", system, guided=system == "gfrnet")
-    for system in ("srcnn", "vdsr", "edsr", "srresnet", "srgan", "waveletsrnet", "gfrnet")
+    for system in ("srcnn", "vdsr", "edsr", "srresnet", "srgan", "waveletsrnet", "cascade", "tdae_style", "gfrnet")
 }
 BASELINE_SYSTEMS: tuple[System, ...] = (
     System("srcnn", "SRCNN", "srcnn", "none"),
@@ -88,10 +89,13 @@ BASELINE_SYSTEMS: tuple[System, ...] = (
     System("srresnet", "SRResNet", "srresnet", "none"),
     System("srgan", "SRGAN, Inet for VGG", "srgan", "none"),
     System("waveletsrnet", "WaveletSRNet", "waveletsrnet", "none"),
+    System("cascade", "Cascade, no landmarks", "cascade", "none"),
+    System("tdae_style", "TDAE-style, our size", "tdae_style", "none"),
     *_each_guide("gfrnet", "GFRNet-style", "gfrnet"),
 )
 
 NO_GUIDE = "-none"
+SEED = "@"  # between a system and the seed of another training of it: srcnn@1
 
 
 def systems_of(optional: Container[str], baselines: Container[str] = ()) -> tuple[System, ...]:
@@ -112,6 +116,18 @@ def systems_of(optional: Container[str], baselines: Container[str] = ()) -> tupl
     return tuple(chosen)
 
 
+def systems_of_seeds(models: Iterable[str]) -> tuple[System, ...]:
+    """A row for each further training of a baseline, `vdsr@1`, with the guide of the same person where it takes one."""
+    return tuple(
+        System(name, f"{name.partition(SEED)[0]}, seed {name.partition(SEED)[2]}", name, _guide_of(name))
+        for name in models
+    )
+
+
+def _guide_of(name: str) -> Guide:
+    return "own" if BASELINES[name.partition(SEED)[0]].guided else "none"
+
+
 MAIN = "gwainet"  # whose faces, gains and slices the page shows: the paper's full model
 
 HEADLINE = (  # of metrics.json: 18 systems would not fit a terminal
@@ -126,6 +142,7 @@ HEADLINE = (  # of metrics.json: 18 systems would not fit a terminal
     "gwainet-r",
 )
 HEADLINE_METRICS = ("psnr", "ssim", IDENTITY_METRIC)
+LOWER_IS_BETTER = (LPIPS,)  # of the metrics of one image
 
 COMPARISONS: tuple[tuple[str, str], ...] = (
     ("warped_guide", "guide_only"),

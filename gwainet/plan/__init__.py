@@ -86,6 +86,7 @@ class Training:
         macs: of all steps.
         timing: what was measured; None where nothing was.
         seconds: steps and validations; None where nothing was measured.
+        times: that it is trained, once for each seed; all other numbers are of one.
     """
 
     name: str
@@ -107,6 +108,7 @@ class Training:
     macs: int
     timing: Timing | None
     seconds: Estimate | None
+    times: int = 1
 
 
 @dataclass(frozen=True)
@@ -177,10 +179,15 @@ def make_plan(
         sizes,
         networks,
         tuple(trainings),
-        sum(training.macs for training in trainings),
+        sum(training.times * training.macs for training in trainings),
         None if device is None else f"{describe(device)}; load average before: {load:.1f}",
-        None if device is None else sum((t.seconds for t in trainings if t.seconds), Estimate(0, 0, 0)),
+        None if device is None else _all_seconds(trainings),
     )
+
+
+def _all_seconds(trainings: list[Training]) -> Estimate:
+    """Of all trainings, each as often as it is trained."""
+    return sum((t.seconds for t in trainings if t.seconds for _ in range(t.times)), Estimate(0, 0, 0))
 
 
 def data_sizes(params: Params, root: Path, images: int | None) -> Sizes:
@@ -254,6 +261,7 @@ def _training(
         macs=macs,
         timing=timing,
         seconds=None if timing is None else _estimate(timing, loop, shown),
+        times=1 + len(params.train_baselines.more_seeds) if stage == "train_baselines" else 1,
     )
 
 

@@ -53,6 +53,11 @@ class Stage:
         return self.name.startswith(("pretrain_", "train_"))
 
     @property
+    def keeps_work(self) -> bool:
+        """Whether the stage takes a directory `work`, where it keeps what it has done until it is killed."""
+        return self.trains or self.name == "benchmark"
+
+    @property
     def shared(self) -> bool:
         """Whether several processes may train one model of it: batch normalisation wants the batch in one place."""
         return self.trains and self.name != "train_baselines"
@@ -128,7 +133,7 @@ class Stage:
         arguments: dict[str, object] = dict(paths)
         if variant is not None:
             arguments["variant"] = variant
-        if self.trains:
+        if self.keeps_work:
             arguments["work"] = store / ".gwainet"
         if os.environ.get("RANK", "0") != "0":
             function(params, recorder=NullRecorder(), **arguments)
@@ -227,7 +232,7 @@ STAGES: dict[str, Stage] = {
             ("networks", "train_baselines"),
             {"faces": _FACES, "passed": _PASSED, "start": "{start}", "inet": _INET},
             _BASELINES + "/{variant}",
-            ("srcnn", "vdsr", "edsr", "srresnet", "srgan", "waveletsrnet", "gfrnet"),
+            ("srcnn", "vdsr", "edsr", "srresnet", "srgan", "waveletsrnet", "cascade", "tdae_style", "gfrnet"),
             {"srgan": _BASELINES + "/srresnet"},
         ),
         Stage(

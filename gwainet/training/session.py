@@ -19,9 +19,11 @@ from gwainet.recorder import Recorder
 from gwainet.training import KEEP, distributed, launch
 from gwainet.training.checkpoint import Checkpoints
 from gwainet.training.device import choose_device, device_facts, fold_for_training
+from gwainet.training.device import describe as describe_device
 from gwainet.training.loop import Outcome, Phase, Plan, fit
 from gwainet.training.phases import Settings, total_steps
 from gwainet.training.pictures import histogram
+from gwainet.training.took import Took
 from gwainet.training.trials import peak_memory, steps_to_make
 
 GAINS_TITLE = "PSNR of each validation face over bicubic"
@@ -87,6 +89,7 @@ class Session:
         patience: int | None = None,
         counts: Mapping[str, int] | None = None,
         describe: Callable[[str], Describing] | None = None,
+        finish: Callable[[Path], None] | None = None,
     ) -> None:
         """Train a phase as long as `settings` say, resuming an interrupted training, and write `out` in one piece.
 
@@ -103,6 +106,7 @@ class Session:
             patience: validations without a new best after which training stops (L11).
             counts: what else a step does, name -> times; its total joins the stage's numbers.
             describe: kind -> what a weights file of it says of itself; None: what a network of ours does.
+            finish: writes more into the directory, before it takes its place.
         """
         launch.check_share(settings.batch_size, distributed.size())
         fold_for_training(phase.modules.values(), self.params.runtime, self.device)
@@ -122,6 +126,11 @@ class Session:
                 save_weights(directory / file, module, describe(kind) if describe else own)
             totals = {name: float(outcome.steps * times) for name, times in (counts or {}).items()}
             self._write(directory, phase, outcome, totals)
+            self.recorder.metrics({"training_seconds": outcome.seconds})
+            seen = outcome.steps * settings.batch_size
+            Took(seen, round(outcome.seconds, 3), describe_device(self.device), distributed.size()).write(directory)
+            if finish is not None:
+                finish(directory)
             if gains is not None:
                 gains.to_csv(directory / "gains.csv", index=False)
                 self.recorder.picture("gains", histogram(gains["gain"].to_numpy(), GAINS_TITLE, "dB"), outcome.steps)

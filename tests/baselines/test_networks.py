@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from gwainet.baselines.gfrnet import Gfrnet
 from gwainet.baselines.model import SYSTEMS, Baseline, build_baseline, forward_macs
 from gwainet.baselines.srresnet import SrganCritic
+from gwainet.baselines.tdae import SpatialTransformer, TdaeStyle
 from gwainet.baselines.vdsr import LAYERS
 from gwainet.baselines.waveletsrnet import WaveletSRNet
 from gwainet.macs import without_memory
@@ -44,6 +45,48 @@ def test_srresnet_has_the_published_size_with_three_upscalings(system):
     ends = conv(3, 64, 9) + 1 + conv(64, 64, 3) + 128 + conv(64, 3, 9)
     assert parameters(system) == 16 * block + ends + 3 * (conv(64, 256, 3) + 1)
     assert parameters(system) == pytest.approx(1.70e6, rel=2e-3)
+
+
+def test_the_cascade_has_the_parameters_of_its_three_doublings():
+    step = conv(3, 64, 3) + 6 * conv(64, 64, 3) + conv(64, 3, 3)
+    assert parameters("cascade") == 3 * step == 675_273
+
+
+def test_the_tdae_style_network_has_the_parameters_of_its_two_decoders_and_its_encoder():
+    def transformer(channels: int) -> int:
+        return 16 * channels * 32 + 32 + 32 * 6 + 6
+
+    ups = sum(conv(a, b, 4) + 2 * b for a, b in ((512, 256), (256, 128), (128, 64)))
+    decoder = conv(3, 512, 3) + transformer(512) + transformer(256) + ups + conv(64, 3, 3)
+    downs = sum(conv(a, b, 4) + 2 * b for a, b in ((3, 128), (128, 256), (256, 512)))
+    assert parameters("tdae_style") == 2 * decoder + downs + conv(512, 3, 3) == 8_971_297
+
+
+def test_a_cascade_without_residuals_is_the_upscaled_picture():
+    baseline = build_baseline("cascade", MEANS, 32, 0)
+    with torch.no_grad():
+        for step in range(3):
+            baseline.network.get_parameter(f"steps.{step}.layers.14.weight").zero_()
+    picture = torch.rand(1, 3, 3, 4)
+    expected = picture
+    for _ in range(3):
+        expected = F.interpolate(expected, scale_factor=2, mode="bicubic", align_corners=False)
+    made = baseline(picture - torch.tensor(MEANS.lr).view(1, 3, 1, 1), torch.zeros(1, 3, 24, 32))
+    torch.testing.assert_close(made.i_sr, expected * 2 - 1, atol=1e-5, rtol=0)
+
+
+def test_the_tdae_style_network_begins_with_transformers_that_change_nothing_and_can_move_a_face():
+    network = build_baseline("tdae_style", MEANS, 32, 0).network
+    assert isinstance(network, TdaeStyle)
+    transformer = network.second.layers[2]
+    assert isinstance(transformer, SpatialTransformer)
+    features = torch.rand(2, 16, 6, 5)
+    torch.testing.assert_close(transformer(features), features)
+    with torch.no_grad():
+        transformer.find[-1].get_parameter("bias")[2] = (
+            2 / 5
+        )  # one pixel to the left: what lies right of a place is seen there
+    torch.testing.assert_close(transformer(features)[..., :-1], features[..., 1:])
 
 
 def test_waveletsrnet_has_about_the_published_75_million_parameters():

@@ -1,5 +1,6 @@
 """Stage `train_baselines`: other papers' systems, each trained as long as ours."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -12,14 +13,16 @@ from gwainet.baselines.model import SYSTEMS, BaselineMetadata, build_baseline, l
 from gwainet.errors import CheckpointError, ParamsError
 from gwainet.nets.model import build_inet, load_generator, open_weights
 from gwainet.params import load_params
+from gwainet.training.took import Took
 from tests.training_params import Interrupting, Project, content, metrics
 
 STAGE = "train_baselines"
 CPU = torch.device("cpu")
 # 15 faces in batches of 2: 1 epoch as train_psnr, 0.75 as train_adversarial, both of them
+SEEDS_FILE = "seeds/seeds.json"
 STEPS = dict.fromkeys(SYSTEMS, 8) | {"srgan": 6, "gfrnet": 13}
 LOSSES = {
-    **{system: {"total", "content"} for system in ("srcnn", "vdsr", "edsr", "srresnet")},
+    **{system: {"total", "content"} for system in ("srcnn", "vdsr", "edsr", "srresnet", "cascade", "tdae_style")},
     "waveletsrnet": {"total", "high", "low", "image", "texture"},
     "srgan": {"total", "content", "features", "adversarial", "critic"},
     "gfrnet": {"total", "content", "features", "adversarial", "critic", "warp"},
@@ -38,7 +41,7 @@ def started(project: Project) -> Project:
 def test_the_files_of_the_formats_are_written_and_the_weights_say_what_they_are(started: Project, system):
     out, faces = started.run(STAGE, system), started.faces
     assert set(content(out)) == {
-        "weights.safetensors", "metrics.json", "curves.csv", "validation.csv", "samples.png", "gains.csv"
+        "weights.safetensors", "metrics.json", "curves.csv", "validation.csv", "samples.png", "gains.csv", SEEDS_FILE
     }  # fmt: skip
     baseline, metadata = load_baseline(out / "weights.safetensors", CPU)
     images = 2 * (STEPS[system] + (STEPS["srresnet"] if system == "srgan" else 0))
@@ -154,3 +157,65 @@ def test_inet_is_left_as_it_is(started: Project):
     started.run(STAGE, "srgan")
     assert content(started.paths("pretrain_inet")["out"]) == before
     assert build_inet(started.params(STAGE).networks, 48, 40, 0) is not None
+
+
+def test_more_seeds_are_trained_each_as_if_it_were_the_only_one(started: Project):
+    out = started.run(STAGE, "vdsr", more_seeds=[3, 1], out="several")
+    assert json.loads((out / SEEDS_FILE).read_text()) == {"seeds": [0, 3, 1]}
+    assert not list((started.root / ".gwainet").rglob("weights.safetensors"))
+    several = content(out)
+    for seed in (0, 3, 1):
+        alone = content(started.run(STAGE, "vdsr", seed=seed, out=f"seed-{seed}"))
+        prefix = f"seeds/{seed}/" if seed else ""
+        assert {name: several[prefix + name] for name in alone if name != SEEDS_FILE} == {
+            name: value for name, value in alone.items() if name != SEEDS_FILE
+        }
+    assert several["weights.safetensors"] != several["seeds/3/weights.safetensors"]
+
+
+def test_srgan_with_another_seed_starts_from_srresnet_with_that_seed(started: Project):
+    started.run(STAGE, "srresnet", more_seeds=[2])
+    out = started.run(STAGE, "srgan", more_seeds=[2], critic_epochs=0.0)
+    start = started.paths(STAGE, "srgan")["start"]
+    for folder in ("", "seeds/2"):
+        before, _ = open_weights(start / folder / "weights.safetensors")
+        after, _ = open_weights(out / folder / "weights.safetensors")
+        assert all(torch.equal(after[name], before[name]) for name in before)
+    with pytest.raises(CheckpointError, match=r"seeds/5/weights\.safetensors does not exist"):
+        started.run(STAGE, "srgan", more_seeds=[5])
+
+
+def test_a_stage_killed_between_its_seeds_trains_no_finished_one_again(started: Project, capsys):
+    whole = content(started.run(STAGE, "vdsr", more_seeds=[3], out="whole"))
+    with pytest.raises(KeyboardInterrupt):
+        started.run(STAGE, "vdsr", more_seeds=[3], recorder=Interrupting(5), out="continued")
+    capsys.readouterr()
+    assert content(started.run(STAGE, "vdsr", more_seeds=[3], out="continued")) == whole
+    shown = " ".join(capsys.readouterr().err.split())
+    assert "seed 3 is trained already" in shown
+    assert "resumed at step" in shown
+
+
+def test_seeds_must_differ(project: Project):
+    for more in ([0], [1, 1]):
+        with pytest.raises(ParamsError, match="must differ"):
+            project.params(STAGE, more_seeds=more)
+
+
+def test_what_a_training_took_lies_beside_its_weights_and_adds_up_over_interruptions(started: Project):
+    whole = Took.read(started.run(STAGE, "srresnet", out="whole"))
+    assert whole is not None
+    assert (whole.images, whole.processes) == (2 * STEPS["srresnet"], 1)
+    assert whole.device.startswith("CPU, 1 threads")
+    assert whole.seconds > 0
+    with pytest.raises(KeyboardInterrupt):
+        started.run(STAGE, "srresnet", recorder=Interrupting(5), out="continued")
+    state = torch.load(started.checkpoints[0], weights_only=True)
+    took = Took.read(started.run(STAGE, "srresnet", out="continued"))
+    assert took is not None
+    assert took.images == whole.images
+    assert took.seconds > state["outcome"]["seconds"] > 0
+    assert Took.read(started.root) is None
+    (started.root / "training.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"training\.json is damaged"):
+        Took.read(started.root)
