@@ -83,9 +83,7 @@ def test_the_tdae_style_network_begins_with_transformers_that_change_nothing_and
     features = torch.rand(2, 16, 6, 5)
     torch.testing.assert_close(transformer(features), features)
     with torch.no_grad():
-        transformer.find[-1].get_parameter("bias")[2] = (
-            2 / 5
-        )  # one pixel to the left: what lies right of a place is seen there
+        transformer.find[-1].get_parameter("bias")[2] = 2 / 5  # a pixel of five
     torch.testing.assert_close(transformer(features)[..., :-1], features[..., 1:])
 
 
