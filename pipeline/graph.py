@@ -137,11 +137,10 @@ def place(task: Task, name: str, params: Params, cluster: ClusterSettings, photo
     brought = photos and params.fetch_faces.source != "drawn" and params.fetch_faces.location is None
     if "source" in STAGES[name].inputs and brought and volumes.source.claim:
         kubernetes.mount_pvc(task, volumes.source.claim, f"{ROOT}/data/source", volumes.source.sub_path)
-    if STAGES[name].trains:
-        if volumes.work.claim:
-            kubernetes.mount_pvc(task, volumes.work.claim, WORK, volumes.work.sub_path)
-        if volumes.work.s3:
-            _variable(task, CHECKPOINTS, "gwainet/checkpoints", volumes.work.s3)
+    if STAGES[name].keeps_work and volumes.work.claim:
+        kubernetes.mount_pvc(task, volumes.work.claim, WORK, volumes.work.sub_path)
+    if STAGES[name].trains and volumes.work.s3:
+        _variable(task, CHECKPOINTS, "gwainet/checkpoints", volumes.work.s3)
     for secret in (cluster.mlflow, *cluster.secrets):
         if secret:
             kubernetes.use_secret_as_env(task, secret.secret, {name: name for name in secret.variables})

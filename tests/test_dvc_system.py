@@ -39,6 +39,8 @@ STAGES = [
     "train_baselines@srresnet",
     "train_baselines@srgan",
     "train_baselines@waveletsrnet",
+    "train_baselines@cascade",
+    "train_baselines@tdae_style",
     "train_baselines@gfrnet",
     "benchmark",
     "register_model",

@@ -1,5 +1,7 @@
 """Sizes of other papers' networks against what they published, shapes, and that each can learn."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -107,6 +109,14 @@ def test_waveletsrnets_heads_see_only_their_own_bands():
 def test_operations_at_256_are_the_published_ones(system, giga):
     macs = forward_macs(lambda: Baseline(system, MEANS), 256, 256)
     assert macs / 1e9 == pytest.approx(giga, rel=8e-3)
+
+
+@pytest.mark.parametrize(("system", "giga"), [("cascade", 19.3), ("tdae_style", 17.6)])
+def test_operations_of_what_has_no_published_size_are_those_of_the_page(system, giga):
+    macs = forward_macs(lambda: Baseline(system, MEANS), 256, 256)
+    assert macs / 1e9 == pytest.approx(giga, abs=0.05)
+    page = (Path(__file__).parents[2] / "docs" / "baselines.md").read_text()
+    assert f"{parameters(system):,} | {giga}" in page
 
 
 def test_counting_leaves_a_network_of_ours_as_it_is():

@@ -140,7 +140,7 @@ def test_photos_are_mounted_where_they_are_read_and_checkpoints_where_they_are_w
         expected = {}
         if "source" in stage.inputs and params.fetch_faces.source != "drawn":
             expected["/gwainet/data/source"] = "gwainet-source"
-        if stage.trains:
+        if stage.keeps_work:
             expected["/gwainet/.gwainet"] = "gwainet-work"
         assert names == expected
 
@@ -166,7 +166,7 @@ def test_photos_from_a_bucket_that_params_name_need_no_volume(tmp_path):
     params = profile("celeba", *location)
     for task, pod in compiled(tmp_path, params).kubernetes.items():
         assert [mount.pvc_name_parameter.runtime_value.constant.string_value for mount in pod.pvc_mount] == (
-            ["gwainet-work"] if trains(task) else []
+            ["gwainet-work"] if STAGES[task.split("@")[0]].keeps_work else []
         )
 
 

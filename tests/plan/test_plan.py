@@ -44,6 +44,8 @@ ORDER = [
     ("train_baselines", "srresnet"),
     ("train_baselines", "srgan"),
     ("train_baselines", "waveletsrnet"),
+    ("train_baselines", "cascade"),
+    ("train_baselines", "tdae_style"),
     ("train_baselines", "gfrnet"),
 ]
 
@@ -228,6 +230,18 @@ def test_times_are_of_real_steps_and_the_estimate_is_steps_and_validations(proje
     assert plan.device is not None
     assert plan.seconds is not None
     assert plan.seconds.about == pytest.approx(sum(p.seconds.about for p in plan.trainings if p.seconds))
+
+
+def test_further_seeds_count_in_the_totals_and_not_in_the_lines(tmp_path: Path):
+    one = make_plan(tiny(), tmp_path, images=100)
+    three = make_plan(tiny(train_baselines=TRAINING["train_baselines"] | {"more_seeds": [1, 2]}), tmp_path, images=100)
+    others = [planned for planned in one.trainings if planned.name.startswith("train_baselines@")]
+    assert [planned.macs for planned in three.trainings] == [planned.macs for planned in one.trainings]
+    assert sum(planned.macs for planned in others) > 0
+    assert three.macs - one.macs == 2 * sum(planned.macs for planned in others)
+    text = StringIO()
+    show(three, Console(file=text, width=200))
+    assert "trained 3 times (more_seeds)" in " ".join(text.getvalue().split())
 
 
 def test_without_seconds_a_small_batch_is_scaled_up(tmp_path: Path):
