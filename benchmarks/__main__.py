@@ -1,4 +1,4 @@
-"""`python -m benchmarks training` (or `inference`, `preparation`, `pairs`): print the tables."""
+"""`python -m benchmarks training` (or `inference`, `preparation`, `pairs`, `metrics`): print the tables."""
 
 import argparse
 import os

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks import pairs, preparation
+from benchmarks import pairs, preparation, quality
 from benchmarks.timing import Work
 from gwainet import losses
 from gwainet.dataset import Faces
@@ -37,7 +37,7 @@ class Case:
 
     Attributes:
         title: what is timed.
-        group: `training`, `inference`, `preparation` or `pairs`.
+        group: `training`, `inference`, `preparation`, `pairs` or `metrics`.
         images: that one turn works on.
         forms: name -> what builds the work, given the threads; the first is what the others are compared with.
         fewer: forms whose turn works on fewer, since they are slow; times are then given for one.
@@ -231,6 +231,7 @@ CASES: dict[str, Case] = {
         "photo",
     ),
     "pairs": Case("Random pairs of targets and guides", "pairs", pairs.PAIRS, pairs.FORMS, pairs.FEWER, "pair"),
+    "metrics": Case("PSNR and SSIM of faces, 168x144", "metrics", quality.FACES, quality.forms(), unit="image"),
     "psnr16": _psnr(16),
     "psnr4": _psnr(4),
     "critic": Case(

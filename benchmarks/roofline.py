@@ -66,7 +66,9 @@ def step_seconds(
 ) -> list[float]:
     """Of a step of a training stage, in the mean of each of some blocks; steady ones."""
     stage, _, variant = name.partition("@")
-    phase = rehearse(stage, variant or None, params, faces, device)(settings_of(params, stage).batch_size)
+    phase = rehearse(stage, variant or None, params, faces, device)(
+        settings_of(params, stage, variant or None).batch_size
+    )
     fold_for_training(phase.modules.values(), params.runtime, device, engine.frozen)
     phase.use(engine)
     numbers = cycle(range(phase.rates.parts[-1][0]))  # over again where there are few faces

@@ -66,6 +66,7 @@ SUMMARIES = {
     "pretrain_wnet": "Pretrain the warper.",
     "train_psnr": "Train warper and generator for PSNR.",
     "train_adversarial": "Train with the critic.",
+    "train_baselines": "Train another paper's system, as long as ours.",
     "benchmark": "Measure every system on held-out people.",
     "register_model": "Register the model in MLflow with its benchmark.",
 }
@@ -217,6 +218,29 @@ def show_plan(
         typer.echo(json.dumps(plan.as_dict(made), indent=2))
     else:
         table.show(made)
+
+
+@app.command("search-rates")
+def search_learning_rates(
+    params: ParamsFile = Path("params.yaml"),
+    profile: Profile = None,
+    overrides: Overrides = None,
+    root: Root = Path(),
+    system: Annotated[
+        list[str] | None, typer.Option("--system", help="A variant of train_baselines, or guided; repeatable.")
+    ] = None,
+) -> None:
+    """Try the learning rates of `search_rates` for other papers' systems and ours, on validation faces alone.
+
+    Each is trained for a share of its epochs. The table is reports/PROFILE/search_rates/rates.csv; the rates that
+    trainings use stand in the file of params, where you put them. A search that was killed goes on.
+    """
+    with user_errors():
+        from gwainet import search_rates  # heavy
+
+        loaded = load_params(params, profile, overrides or [])
+        store = Path(os.environ.get("DVC_ROOT", root))
+        search_rates.search(loaded, root, store, system or search_rates.SYSTEMS)
 
 
 @app.command("where", help="Say where to look at what the pipeline made.")

@@ -21,7 +21,10 @@ from gwainet.errors import ExtraError
 from gwainet.files import file_digest
 from gwainet.images import Uint8
 
+Floats = npt.NDArray[np.float64]
+
 IDENTITY_METRIC = "identity_similarity"
+LENGTH = 128  # numbers of a descriptor
 IDENTITY_CONVENTION = (
     "-1 to 1, higher is better: cosine of dlib's face descriptors (ResNet, 128 numbers) of the answer and of the "
     "ground truth, both cut out by the five landmarks that were found on the ground truth; the network was no loss. "
@@ -45,6 +48,22 @@ class Similarities(NamedTuple):
     """Cosine similarity to the ground truth by name; whether the detector found a face on the ground truth."""
 
     cosines: dict[str, float]
+    found: bool
+
+
+class Face(NamedTuple):
+    """Where the face of a ground truth is, and its descriptor.
+
+    Attributes:
+        box: left, top, right, bottom of what the detector found, or of the usual place, pixels.
+        points: x and y of five landmarks, (5, 2), pixels.
+        descriptor: (128,).
+        found: whether the detector found a face.
+    """
+
+    box: tuple[int, int, int, int]
+    points: npt.NDArray[np.int64]
+    descriptor: Floats
     found: bool
 
 
@@ -75,22 +94,55 @@ def similarities(gt: Uint8, answers: Mapping[str, Uint8]) -> Similarities:
         ExtraError: dlib or its weights are not installed.
         ValueError: a picture is not uint8 or of another size than the ground truth.
     """
+    face, described = described_as(gt, answers)
+    return Similarities({name: cosine(made, face.descriptor) for name, made in described.items()}, face.found)
+
+
+def cosine(a: Floats, b: Floats) -> float:
+    """Cosine of two descriptors. Shapes: (128,), (128,) -> -1 to 1."""
+    return float((a / np.linalg.norm(a)) @ (b / np.linalg.norm(b)))
+
+
+def described_as(gt: Uint8, answers: Mapping[str, Uint8], face: Face | None = None) -> tuple[Face, dict[str, Floats]]:
+    """The descriptor of each answer, cut out where the ground truth's face is. Equal pictures are described once.
+
+    Args:
+        gt: ground truth, (H, W, 3).
+        answers: name -> picture of the same size.
+        face: of `gt`, where an earlier call found it; its detector and descriptor then need not run again.
+
+    Returns:
+        the ground truth's face, and name -> (128,).
+
+    Raises:
+        ExtraError: dlib or its weights are not installed.
+        ValueError: a picture is not uint8 or of another size than the ground truth.
+    """
     for name, picture in answers.items():
         if picture.shape != gt.shape or picture.dtype != np.uint8:
             raise ValueError(f"{name}: a uint8 picture of {gt.shape}, not {picture.dtype} of {picture.shape}")
     dlib, _, _, network = _models()
     truth = np.ascontiguousarray(gt)
-    shape, found = _landmarks(truth)
+    if face is None:
+        shape, found = _landmarks(truth)
+    else:
+        points = [dlib.point(int(x), int(y)) for x, y in face.points]
+        shape, found = dlib.full_object_detection(dlib.rectangle(*face.box), points), face.found
     keys = {name: picture.tobytes() for name, picture in answers.items()}
-    distinct = {gt.tobytes(): truth} | {keys[name]: np.ascontiguousarray(answers[name]) for name in answers}
-    chips = [dlib.get_face_chip(picture, shape) for picture in distinct.values()]
-    described = np.array(network.compute_face_descriptor(chips))
-    unit = described / np.linalg.norm(described, axis=1, keepdims=True)
-    cosine = dict(zip(distinct, (unit @ unit[0]).tolist(), strict=True))
-    return Similarities({name: cosine[key] for name, key in keys.items()}, found)
+    distinct = {keys[name]: np.ascontiguousarray(answers[name]) for name in answers}
+    known: dict[bytes, Floats] = {} if face is None else {gt.tobytes(): face.descriptor}
+    wanted = {key: picture for key, picture in ({gt.tobytes(): truth} | distinct).items() if key not in known}
+    if wanted:
+        chips = [dlib.get_face_chip(picture, shape) for picture in wanted.values()]
+        known |= zip(wanted, np.array(network.compute_face_descriptor(chips)), strict=True)
+    if face is None:
+        box = shape.rect
+        places = np.array([(point.x, point.y) for point in shape.parts()], np.int64)
+        face = Face((box.left(), box.top(), box.right(), box.bottom()), places, known[gt.tobytes()], found)
+    return face, {name: known[key] for name, key in keys.items()}
 
 
-def descriptor(picture: Uint8) -> tuple[npt.NDArray[np.float64], bool]:
+def descriptor(picture: Uint8) -> tuple[Floats, bool]:
     """A face's 128 numbers, cut out by its own landmarks, and whether the detector found a face.
 
     Two photos of one person are usually nearer than `check_faces.identity_distance` (Euclidean), dlib's own limit.

@@ -2,8 +2,8 @@
 
 `params.yaml` holds `profile`, `base.<section>` and `profiles.<name>.<section>`; a profile's values are merged deeply
 over the base's. A section belongs to the stage of its name; `networks` is shared by the stages that build networks.
-No stage's result depends on two: `runtime` says how to run, never what comes out, and `promotion` what a registered
-model must show.
+No stage's result depends on three: `runtime` says how to run, never what comes out, `promotion` what a registered
+model must show, and `search_rates` which learning rates are tried.
 
 The defaults below are the paper's (Sec. 4.2, CelebA's recipe where the two recipes differ) or the decisions of
 `docs/paper.md`.
@@ -29,7 +29,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Sampler = Literal["paper", "released", "border"]
 Device = Literal["auto", "cpu", "cuda"]
 
-NOT_SHAPING = ("promotion", "runtime")  # sections that no stage's result depends on
+NOT_SHAPING = ("search_rates", "promotion", "runtime")  # sections that no stage's result depends on
 
 
 def check_s3(url: str, name: str = "") -> str:
@@ -366,6 +366,100 @@ class TrainAdversarial(GeneratorTraining):
     )
 
 
+BaselineSystem = Literal[
+    "srcnn", "vdsr", "edsr", "srresnet", "srgan", "waveletsrnet", "cascade", "tdae_style", "gfrnet"
+]
+
+
+class BaselineRates(Section):
+    """Adam's learning rate for each system; `python -m gwainet search-rates` tries some on validation faces."""
+
+    srcnn: PositiveFloat = 1e-4
+    vdsr: PositiveFloat = 1e-4
+    edsr: PositiveFloat = 1e-4
+    srresnet: PositiveFloat = 1e-4
+    srgan: PositiveFloat = 1e-4
+    waveletsrnet: PositiveFloat = 2e-4
+    cascade: PositiveFloat = 1e-4
+    tdae_style: PositiveFloat = 1e-4
+    gfrnet: PositiveFloat = 2e-4
+
+
+class TrainBaselines(Training):
+    """Other papers' systems in the same harness (docs/baselines.md)."""
+
+    same: Literal["images", "compute"] = Field(
+        "images",
+        description="images: each system sees as many images as `epochs` say. compute: as many multiply-adds of its "
+        "forward as our guided generator has on those images",
+    )
+    # not taken from the sections of our phases: a change of ours would then train all of them again
+    epochs: NotNegativeFloat = Field(
+        20.0,
+        description="passes over the training split, as many as train_psnr's for a fair table; 0 writes untrained "
+        "weights, which the benchmark leaves out",
+    )
+    critic_epochs: NotNegativeFloat = Field(
+        6.0, description="more passes of the systems with a critic (SRGAN, GFRNet), as many as train_adversarial's"
+    )
+    batch_size: Positive = 16
+    narrow: int = Field(
+        1,
+        ge=1,
+        le=32,
+        description="feature maps are divided by it; above 1 no system has its published size, and the report says so",
+    )
+    learning_rates: BaselineRates = BaselineRates()
+    lambda_adv: NotNegativeFloat = Field(1e-3, description="of SRGAN (its paper's); GFRNet's is 1")
+    lambda_features: NotNegativeFloat = Field(
+        0.006, description="of Inet's features, which stand in for VGG's, in SRGAN's and GFRNet's losses"
+    )
+    warp_share: Fraction = Field(0.25, description="of GFRNet's steps, the first ones, which train its WarpNet alone")
+    more_seeds: tuple[NotNegative, ...] = Field(
+        (),
+        description="each system is trained again with each of these in place of `seed`, and the benchmark shows the "
+        "spread; all other figures are those of `seed`",
+        strict=False,
+    )
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> Self:
+        if len({self.seed, *self.more_seeds}) <= len(self.more_seeds):
+            raise ValueError(
+                f"more_seeds {list(self.more_seeds)} must differ from each other and from seed {self.seed}"
+            )
+        return self
+
+
+class TrainBaseline(SteadyTraining):
+    """`TrainBaselines` as it comes to one system (`gwainet.baselines.budget`); no section of params.yaml."""
+
+    system: BaselineSystem
+    epochs: NotNegativeFloat = Field(description="passes over the training split")
+    batch_size: Positive
+    narrow: Positive
+    lambda_adv: NotNegativeFloat
+    lambda_features: NotNegativeFloat
+    warp_share: Fraction
+
+
+class SearchRates(Section):
+    """Learning rates that `python -m gwainet search-rates` tries (docs/baselines.md). It shapes no stage's result."""
+
+    rates: tuple[PositiveFloat, ...] = Field(
+        (3e-5, 1e-4, 3e-4, 1e-3), min_length=1, description="of Adam; each is tried for each system", strict=False
+    )
+    share: float = Field(
+        0.1, gt=0, le=1, description="of the epochs of train_baselines and train_psnr, for which each rate is tried"
+    )
+
+    @model_validator(mode="after")
+    def _rates_differ(self) -> Self:
+        if list(self.rates) != sorted(set(self.rates)):
+            raise ValueError(f"rates must rise, not {list(self.rates)}")
+        return self
+
+
 class Benchmark(Section):
     """How models are compared (docs/paper.md, M1 to M8)."""
 
@@ -379,6 +473,12 @@ class Benchmark(Section):
         "off",
         description="similarity of faces by dlib (M3): `on` needs the extra `identity`, `auto` measures where it is "
         "installed, so that what comes out depends on the machine; the report says which it was",
+    )
+    lpips_weights: tuple[str, ...] = Field(
+        (),
+        description="files that together hold LPIPS v0.1 with AlexNet (gwainet/lpips.py), which nobody can fetch here: "
+        "relative to where the stage runs; none: LPIPS is not measured",
+        strict=False,
     )
 
 
@@ -472,8 +572,10 @@ class Params(Section):
     pretrain_wnet: PretrainWnet = PretrainWnet()
     train_psnr: TrainPsnr = TrainPsnr()
     train_adversarial: TrainAdversarial = TrainAdversarial()
+    train_baselines: TrainBaselines = TrainBaselines()
     benchmark: Benchmark = Benchmark()
     register_model: RegisterModel = RegisterModel()
+    search_rates: SearchRates = SearchRates()
     promotion: Promotion = Promotion()
     runtime: Runtime = Runtime()
 

@@ -189,8 +189,15 @@ class Measuring(GpuStage):
     @classmethod
     def _one(cls, gpus: int) -> int:
         if gpus > 1:
-            raise ValueError("the benchmark uses one GPU: more would be paid for and stand idle")
+            raise ValueError("one process computes this stage, on one GPU: more would be paid for and stand idle")
         return gpus
+
+
+class TrainingAlone(Measuring):
+    """A training in one process, that continues from its checkpoint when it is started again."""
+
+    hours: PositiveFloat = 96.0
+    retries: Retries = Retries(count=10, backoff_factor=1)
 
 
 class Training(GpuStage):
@@ -220,6 +227,7 @@ class Stages(Section):
     pretrain_wnet: Training = Training()
     train_psnr: Training = Training()
     train_adversarial: Training = Training()
+    train_baselines: TrainingAlone = TrainingAlone()
     benchmark: Measuring = Measuring()
     register_model: NeverCached = NeverCached()
 

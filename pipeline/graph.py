@@ -20,6 +20,7 @@ from components.pretrain_inet import pretrain_inet
 from components.pretrain_wnet import pretrain_wnet
 from components.register_model import register_model
 from components.train_adversarial import train_adversarial
+from components.train_baselines import train_baselines
 from components.train_psnr import train_psnr
 from gwainet.params import Params, Runtime
 from gwainet.stages import STAGES
@@ -43,7 +44,7 @@ def build(params: Params, cluster: ClusterSettings) -> Any:  # noqa: ANN401  kfp
         arguments = {key: value.outputs["out"] if hasattr(value, "outputs") else value for key, value in inputs.items()}
         if variant is not None:
             arguments["variant"] = variant
-        if STAGES[name].trains:
+        if STAGES[name].shared:
             processes(name, params, cluster)  # refuses what could not be shared
         if _on_several_nodes(name, cluster):
             arguments["trainjob"] = manifest(name, params, cluster, WORK)
@@ -67,7 +68,15 @@ def build(params: Params, cluster: ClusterSettings) -> Any:  # noqa: ANN401  kfp
             "adversarial_gwanet": stage(train_adversarial, root, "gwanet", **checked, psnr=psnr_guided),
             "adversarial_banet": stage(train_adversarial, root, "banet", **checked, psnr=psnr_banet),
         }
-        report = stage(benchmark, root, **checked, psnr_guided=psnr_guided, psnr_banet=psnr_banet, **models)
+        srresnet = stage(train_baselines, root, "srresnet", **checked)
+        starts = {"srgan": {"start": srresnet, "inet": inet}, "gfrnet": {"inet": inet}}
+        others = {
+            f"baselines_{system}": stage(train_baselines, root, system, **checked, **starts.get(system, {}))
+            for system in STAGES["train_baselines"].variants
+            if system != "srresnet"
+        }
+        others["baselines_srresnet"] = srresnet
+        report = stage(benchmark, root, **checked, psnr_guided=psnr_guided, psnr_banet=psnr_banet, **models, **others)
         stage(register_model, root, **checked, **models, report=report)
 
     description = f"Exemplar-guided face super-resolution: profile {params.profile}, params {params.digest()}"
@@ -128,11 +137,10 @@ def place(task: Task, name: str, params: Params, cluster: ClusterSettings, photo
     brought = photos and params.fetch_faces.source != "drawn" and params.fetch_faces.location is None
     if "source" in STAGES[name].inputs and brought and volumes.source.claim:
         kubernetes.mount_pvc(task, volumes.source.claim, f"{ROOT}/data/source", volumes.source.sub_path)
-    if STAGES[name].trains:
-        if volumes.work.claim:
-            kubernetes.mount_pvc(task, volumes.work.claim, WORK, volumes.work.sub_path)
-        if volumes.work.s3:
-            _variable(task, CHECKPOINTS, "gwainet/checkpoints", volumes.work.s3)
+    if STAGES[name].keeps_work and volumes.work.claim:
+        kubernetes.mount_pvc(task, volumes.work.claim, WORK, volumes.work.sub_path)
+    if STAGES[name].trains and volumes.work.s3:
+        _variable(task, CHECKPOINTS, "gwainet/checkpoints", volumes.work.s3)
     for secret in (cluster.mlflow, *cluster.secrets):
         if secret:
             kubernetes.use_secret_as_env(task, secret.secret, {name: name for name in secret.variables})

@@ -1,4 +1,4 @@
-"""From drawn people to a registered model: the nine real stages, one after another, with real tracking."""
+"""From drawn people to a registered model: the ten real stages, one after another, with real tracking."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def test_the_pipeline_ends_with_a_registered_model_that_super_resolves_and_knows
     assert experiment is not None
     found = client.search_runs([experiment.experiment_id], "tags.`gwainet.kind` = 'stage'")
     runs = {run.info.run_name: run for run in found}
-    assert len(found) == len(runs) == sum(len(stage.variants) or 1 for stage in STAGES.values()) == 12
+    assert len(found) == len(runs) == sum(len(stage.variants) or 1 for stage in STAGES.values()) == 21
     assert {run.info.status for run in found} == {"FINISHED"}
     assert len({run.data.tags["mlflow.parentRunId"] for run in found}) == 1
     # from the registered model back to the photos: each input names the run that wrote it

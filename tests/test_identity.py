@@ -10,7 +10,7 @@ import pytest
 
 from gwainet.errors import ExtraError
 from gwainet.files import file_digest
-from gwainet.identity import _models, _weights, face_network, similarities
+from gwainet.identity import _models, _weights, described_as, face_network, similarities
 from gwainet.images import Uint8, downscale, upscale
 from gwainet.people import draw_photo
 from gwainet.workers import processes
@@ -77,6 +77,20 @@ def test_where_no_face_is_found_the_usual_place_is_compared(shape):
     assert not found
     assert values["itself"] == pytest.approx(1.0, abs=1e-12)
     assert -1 <= values["other"] < 1
+
+
+@needs_dlib
+def test_a_face_that_was_found_before_gives_the_same_descriptors():
+    gt, answers = face(0), {"sr": upscale(downscale(face(0))), "itself": face(0)}
+    found, described = described_as(gt, answers)
+    again, known = described_as(gt, answers, found)
+    assert again is found
+    assert described.keys() == known.keys() == answers.keys()
+    for name in answers:
+        assert np.abs(described[name] - known[name]).max() < 1e-6
+    assert np.array_equal(known["itself"], found.descriptor)
+    moved = found._replace(points=found.points + 30)
+    assert np.abs(described_as(gt, answers, moved)[1]["sr"] - described["sr"]).max() > 0.01
 
 
 @needs_dlib

@@ -15,7 +15,7 @@ from gwainet.stages import STAGES
 
 PROJECT = Path(__file__).parents[1]
 SECTIONS = sorted(set(Params.model_fields) - {"profile"})
-SHAPING = sorted(set(SECTIONS) - {"promotion", "runtime"})
+SHAPING = sorted(set(SECTIONS) - {"promotion", "runtime", "search_rates"})
 
 # one changed, valid value of each section
 CHANGES: dict[str, dict[str, Any]] = {
@@ -27,9 +27,11 @@ CHANGES: dict[str, dict[str, Any]] = {
     "pretrain_wnet": {"seed": 1},
     "train_psnr": {"horizontal_flip": True},
     "train_adversarial": {"schedule": [{"epochs": 4.0, "learning_rate": 1e-4}]},
+    "train_baselines": {"learning_rates": {"vdsr": 3e-4}},
     "benchmark": {"splits": ["test"]},
     "register_model": {"variant": "gwanet"},
     "promotion": {"least_people": 31},
+    "search_rates": {"share": 0.5},
     "runtime": {"threads": 3},
 }
 
@@ -432,7 +434,7 @@ def test_flat_names_rebuild_the_params(load, section):
 
 def test_every_param_has_a_section_of_a_stage():
     of_stages = {section for stage in STAGES.values() for section in stage.sections}
-    assert set(SECTIONS) == of_stages | {"promotion", "runtime"}
+    assert set(SECTIONS) == of_stages | {"promotion", "runtime", "search_rates"}
 
 
 # ---------------------------------------------------------------- the paper

@@ -16,6 +16,7 @@ from gwainet.nets.model import Metadata, read_weights
 from gwainet.params import Params, check_params
 from gwainet.recorder import NullRecorder, Recorder
 from gwainet.stages import STAGES
+from gwainet.training.took import FILE
 from tests.faces import write_faces
 
 NETWORKS: dict[str, Any] = {
@@ -37,6 +38,7 @@ TRAINING: dict[str, dict[str, Any]] = {
         "critic_updates": 2,
         "validate_every": 4,
     },
+    "train_baselines": {"epochs": 1.0, "critic_epochs": 0.75, "narrow": 32, "batch_size": 2, "validate_every": 4},
 }
 
 # a whole profile, from drawn people to a registered model, as it could stand in params.yaml
@@ -52,6 +54,14 @@ PIPELINE: dict[str, dict[str, Any]] = {
     "train_adversarial": {
         "schedule": [{"epochs": 0.5, "learning_rate": 1e-4}],
         "critic_updates": 2,
+        "validate_every": 100,
+        "validation_faces": 4,
+    },
+    "train_baselines": {
+        "epochs": 0.5,
+        "critic_epochs": 0.5,
+        "narrow": 32,
+        "batch_size": 4,
         "validate_every": 100,
         "validation_faces": 4,
     },
@@ -138,8 +148,9 @@ def make_project(root: Path) -> Project:
 
 
 def content(directory: Path) -> dict[str, bytes]:
-    """The bytes of every file."""
-    return {file.name: file.read_bytes() for file in sorted(directory.iterdir())}
+    """The bytes of every file that is the same every time: not of `training.json`, which holds seconds."""
+    files = sorted(file for file in directory.rglob("*") if file.is_file() and file.name != FILE)
+    return {file.relative_to(directory).as_posix(): file.read_bytes() for file in files}
 
 
 def metrics(directory: Path) -> dict[str, float]:

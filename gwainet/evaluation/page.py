@@ -15,7 +15,7 @@ import pandas as pd
 
 from gwainet.dataset import Split
 from gwainet.evaluation.report import BenchmarkReport, Estimate, groups_of
-from gwainet.evaluation.show import COLUMNS, DECIMALS
+from gwainet.evaluation.show import COLUMNS, DECIMALS, best_of, devices_of, maps_of
 from gwainet.evaluation.slices import SLICES, SMALLEST_GROUP
 from gwainet.evaluation.systems import MAIN, Guide
 from gwainet.images import ERROR_SCALE, Uint8, error_picture
@@ -238,6 +238,10 @@ def benchmark_page(
         standings={name: list(_standings(report, name)) for name in report.splits},
         paired={name: list(_paired(report, name)) for name in report.splits},
         guides={COLUMNS[metric].partition(" [")[0]: list(_guides(report, split, metric)) for metric in report.metrics},
+        costs=list(_costs(report)),
+        devices=devices_of(report),
+        apart=list(_apart(report, split)),
+        seeded=list(_seeded(report, split)),
         quoted=TABLE_1,
         chart=histogram(counts, edges, "images", "a gain of"),
         gains=gains,
@@ -270,14 +274,81 @@ class Standing:
 
 
 def _standings(report: BenchmarkReport, split: str) -> Iterator[Standing]:
-    rivals = [entry for entry in report.systems if entry.guide != "target"]
-    most = {metric: max(entry.splits[split][metric].mean for entry in rivals) for metric in report.metrics}
+    most = best_of(report, split)
     for entry in report.systems:
         estimates = entry.splits[split]
         bound = entry.guide == "target"
         best = frozenset(m for m in report.metrics if not bound and estimates[m].mean == most[m])
         figures = {metric: level(estimates[metric], metric) for metric in report.metrics}
         yield Standing(entry.title, GUIDES[entry.guide], figures, best, bound)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A row of the table of costs."""
+
+    title: str
+    parameters: str
+    giga_macs: str
+    images: str
+    seconds: str
+    seeds: str
+    maps: str
+
+
+def _costs(report: BenchmarkReport) -> Iterator[Cost]:
+    entries = {entry.system: entry for entry in report.systems}
+    for name, model in report.models.items():
+        if name not in entries:  # trained with another seed: a row of the table of seeds
+            continue
+        seeds = entries[name].seeds
+        yield Cost(
+            entries[name].title,
+            f"{model.parameters:,}",
+            "" if model.macs is None else f"{model.macs / 1e9:.2f}",
+            "" if model.images is None else f"{model.images:,}",
+            "" if model.training_seconds is None else f"{model.training_seconds:,.0f}",
+            "1" if seeds is None else str(len(seeds.seeds)),
+            maps_of(model.narrow),
+        )
+
+
+@dataclass(frozen=True)
+class Apart:
+    """A row of the table of distances between sets of faces."""
+
+    title: str
+    frechet: str
+    kernel: str
+    bound: bool
+
+
+def _apart(report: BenchmarkReport, split: str) -> Iterator[Apart]:
+    for entry in report.systems:
+        if split in entry.distances:
+            found = entry.distances[split]
+            kernel = f"{1000 * found.identity_kernel:.4f}".replace("-", MINUS)
+            yield Apart(entry.title, f"{found.identity_frechet:.4f}", kernel, entry.guide == "target")
+
+
+@dataclass(frozen=True)
+class Seeded:
+    """A row of the table of seeds; `figures` by the metric's column."""
+
+    title: str
+    seeds: str
+    figures: dict[str, str]
+
+
+def _seeded(report: BenchmarkReport, split: str) -> Iterator[Seeded]:
+    for entry in report.systems:
+        if entry.seeds is None:
+            continue
+        figures = {}
+        for metric in report.metrics:
+            spread, digits = entry.seeds.splits[split][metric], DECIMALS.get(metric, 2)
+            figures[metric] = f"{spread.mean:.{digits}f} \u00b1 {spread.deviation:.{digits}f}"
+        yield Seeded(entry.title, ", ".join(str(seed) for seed in entry.seeds.seeds), figures)
 
 
 @dataclass(frozen=True)

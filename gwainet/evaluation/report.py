@@ -1,16 +1,29 @@
 """`benchmark.json`: its schema, and how it is made of the per-image figures (docs/paper.md, M6, M7)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean, stdev
+from types import MappingProxyType
 from typing import Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from gwainet.dataset import Split
-from gwainet.evaluation.measure import metric_code_digest
+from gwainet.evaluation.distances import DISTANCE_CONVENTIONS, FRECHET, KERNEL
+from gwainet.evaluation.measure import Measured, metric_code_digest
 from gwainet.evaluation.slices import SLICES, SMALLEST_GROUP
-from gwainet.evaluation.systems import COMPARISONS, HEADLINE, HEADLINE_METRICS, MODELS, Guide, systems_of
+from gwainet.evaluation.systems import (
+    BASELINES,
+    HEADLINE,
+    HEADLINE_METRICS,
+    MODELS,
+    SEED,
+    Guide,
+    comparisons_of,
+    systems_of,
+)
 from gwainet.identity import IDENTITY_CONVENTION, IDENTITY_METRIC
+from gwainet.lpips import LPIPS, LPIPS_CONVENTION
 from gwainet.metrics import CONVENTIONS, METRICS, Interval, bootstrap_interval, paired_difference
 from gwainet.params import Benchmark, Params
 
@@ -31,6 +44,36 @@ class Estimate(Part):
     high: float = Field(description="97.5th percentile of the bootstrap over identities")
 
 
+class DistanceReport(Part):
+    """How far the faces of a system's answers lie from the true ones as a whole (`gwainet.evaluation.distances`)."""
+
+    identity_frechet: float
+    identity_kernel: float
+    images: int = Field(description="of each of the two sets; figures of other numbers are not comparable")
+
+
+class SpreadReport(Part):
+    """One metric over several trainings of a system that differ in their seed alone."""
+
+    mean: float
+    deviation: float = Field(description="standard deviation, divided by the number of seeds less one")
+    lowest: float
+    highest: float
+
+
+class SeedsReport(Part):
+    """A system trained with several seeds; all other figures of it are those of the first one."""
+
+    seeds: list[int]
+    splits: dict[str, dict[str, SpreadReport]] = Field(description="split -> metric: of the means over images")
+
+
+class LpipsReport(Part):
+    """Whose weights LPIPS was measured with."""
+
+    weights_digests: dict[str, str] = Field(description="name of a file of `benchmark.lpips_weights` -> SHA-256")
+
+
 class ModelReport(Part):
     """Weights that were compared."""
 
@@ -38,6 +81,16 @@ class ModelReport(Part):
     weights_digest: str = Field(description="SHA-256 of the file")
     parameters: int = Field(description="number of trained values")
     guided: bool
+    macs: int | None = Field(None, description="multiply-adds of the forward of one image of these faces' size")
+    images: int | None = Field(
+        None,
+        description="that its training saw, with those of what it starts from; null: its training did not say",
+    )
+    training_seconds: float | None = Field(
+        None, description="of its training, with that of what it starts from; without the pretraining of Wnet and Inet"
+    )
+    training_device: str | None = Field(None, description="CPU with its threads, or the GPU's name")
+    narrow: int | None = Field(None, description="by what a baseline's feature maps are divided; 1: as published")
 
 
 class SplitReport(Part):
@@ -64,6 +117,10 @@ class SystemReport(Part):
     model: str | None = Field(description="a key of `models`; null for a method without weights")
     guide: Guide
     splits: dict[str, dict[str, Estimate]] = Field(description="split -> metric")
+    distances: dict[str, DistanceReport] = Field(
+        default_factory=dict, description="split -> distances of sets of faces; empty: faces were not compared"
+    )
+    seeds: SeedsReport | None = Field(None, description="null: trained with one seed")
 
 
 class ComparisonReport(Part):
@@ -102,6 +159,7 @@ class BenchmarkReport(Part):
     conventions: dict[str, str] = Field(description="metric -> what it is, in words; `interval`: of the intervals")
     splits: dict[str, SplitReport]
     identity: IdentityReport | None = Field(None, description="null: identity_similarity was not measured")
+    lpips: LpipsReport | None = Field(None, description="null: LPIPS was not measured")
     models: dict[str, ModelReport]
     systems: list[SystemReport]
     comparisons: list[ComparisonReport]
@@ -110,20 +168,23 @@ class BenchmarkReport(Part):
     @property
     def metrics(self) -> tuple[str, ...]:
         """What was measured, in the order of tables."""
-        return _metrics_of(measures_identity=self.identity is not None)
+        return _metrics_of(self.lpips, self.identity)
 
 
-def _metrics_of(*, measures_identity: bool) -> tuple[str, ...]:
-    return (*METRICS, IDENTITY_METRIC) if measures_identity else METRICS
+def _metrics_of(lpips: LpipsReport | None, identity: IdentityReport | None) -> tuple[str, ...]:
+    measured = {LPIPS: lpips, IDENTITY_METRIC: identity}
+    return (*METRICS, *(metric for metric, network in measured.items() if network is not None))
 
 
 def make_report(
     params: Params,
     params_digest: str,
     data_digest: str,
-    table: pd.DataFrame,
+    measured: Measured,
     models: dict[str, ModelReport],
     identified: IdentityReport | None,
+    lpips: LpipsReport | None = None,
+    seeds: Mapping[str, Sequence[int]] = MappingProxyType({}),
 ) -> BenchmarkReport:
     """Means, intervals and differences of what `measure` found.
 
@@ -131,12 +192,14 @@ def make_report(
         params: of the profile.
         params_digest: over the sections that shape the report.
         data_digest: of the faces.
-        table: one row an image and system.
+        measured: what every system's answers came to.
         models: whose weights answered.
         identified: by which network faces were compared; None where they were not.
+        lpips: by which weights LPIPS was measured; None where it was not.
+        seeds: of systems trained with several, the first one's before the others'.
     """
-    settings = params.benchmark
-    metrics = _metrics_of(measures_identity=identified is not None)
+    settings, table = params.benchmark, measured.table
+    metrics = _metrics_of(lpips, identified)
     samples, seed = settings.bootstrap_samples, settings.seed
     # of[split][system]: one row an image, in the same order for every system
     of = {
@@ -163,8 +226,31 @@ def make_report(
             for split, parts in of.items()
         }
 
-    measured = set(table["system"])
-    systems = [system for system in systems_of(MODELS) if system.name in measured]
+    def sets(system: str) -> dict[str, DistanceReport]:
+        return {
+            split: DistanceReport(
+                identity_frechet=round(of_split[system].frechet, DIGITS),
+                identity_kernel=round(of_split[system].kernel, DIGITS),
+                images=len(who),
+            )
+            for split, who in identities.items()
+            if (of_split := measured.distances.get(split)) is not None
+        }
+
+    def spread(system: str) -> SeedsReport | None:
+        if system not in seeds:
+            return None
+        names = [system, *(f"{system}{SEED}{seed}" for seed in seeds[system][1:])]
+        return SeedsReport(
+            seeds=list(seeds[system]),
+            splits={
+                split: {metric: _spread([float(parts[name][metric].mean()) for name in names]) for metric in metrics}
+                for split, parts in of.items()
+            },
+        )
+
+    names = set(table["system"])
+    systems = [system for system in systems_of(MODELS, BASELINES) if system.name in names]
     return BenchmarkReport(
         profile=params.profile,
         data_digest=data_digest,
@@ -172,7 +258,11 @@ def make_report(
         params_digest=params_digest,
         conventions={
             **CONVENTIONS,
+            LPIPS: LPIPS_CONVENTION if lpips else "not measured: benchmark.lpips_weights names no files",
             IDENTITY_METRIC: IDENTITY_CONVENTION if identified else _why_not_measured(settings),
+            **(
+                DISTANCE_CONVENTIONS if identified else dict.fromkeys(DISTANCE_CONVENTIONS, _why_not_measured(settings))
+            ),
             "interval": (
                 f"95 % percentile bootstrap over identities: {samples} resamples of the people of the split, with "
                 "replacement; the mean is over all images of a resample"
@@ -182,6 +272,7 @@ def make_report(
         },
         splits={split: SplitReport(images=len(who), identities=who.nunique()) for split, who in identities.items()},
         identity=identified,
+        lpips=lpips,
         models=models,
         systems=[
             SystemReport(
@@ -190,12 +281,19 @@ def make_report(
                 model=system.model,
                 guide=system.guide,
                 splits=means(system.name),
+                distances=sets(system.name),
+                seeds=spread(system.name),
             )
             for system in systems
         ],
-        comparisons=[ComparisonReport(a=a, b=b, splits=differences(a, b)) for a, b in COMPARISONS],
+        comparisons=[ComparisonReport(a=a, b=b, splits=differences(a, b)) for a, b in comparisons_of(names)],
         slices=[entry for split, parts in of.items() for entry in _slices(split, parts, samples, seed)],
     )
+
+
+def _spread(values: Sequence[float]) -> SpreadReport:
+    figures = {"mean": fmean(values), "deviation": stdev(values), "lowest": min(values), "highest": max(values)}
+    return SpreadReport(**{name: round(value, DIGITS) for name, value in figures.items()})
 
 
 def groups_of(images: pd.DataFrame) -> dict[str, pd.Series]:
@@ -265,6 +363,9 @@ def flat(report: BenchmarkReport) -> dict[str, float]:
     for entry in report.systems:
         for split, metrics in entry.splits.items():
             values |= {f"{split}.{entry.system}.{metric}": estimate.mean for metric, estimate in metrics.items()}
+        for split, of_sets in entry.distances.items():
+            values[f"{split}.{entry.system}.{FRECHET}"] = of_sets.identity_frechet
+            values[f"{split}.{entry.system}.{KERNEL}"] = of_sets.identity_kernel
     for pair in report.comparisons:
         for split, metrics in pair.splits.items():
             for metric, estimate in metrics.items():

@@ -1,6 +1,7 @@
 """The benchmark for the eye: the grid of faces, and tables on the terminal."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from PIL import Image
 from rich.table import Table
@@ -8,8 +9,10 @@ from rich.text import Text
 
 from gwainet.evaluation.measure import Clock
 from gwainet.evaluation.report import BenchmarkReport
+from gwainet.evaluation.systems import BASELINE_SYSTEMS, LOWER_IS_BETTER
 from gwainet.identity import IDENTITY_METRIC
 from gwainet.images import Uint8, grid
+from gwainet.lpips import LPIPS
 from gwainet.params import SCALE
 
 COLUMNS = {
@@ -17,9 +20,19 @@ COLUMNS = {
     "psnr_y": "PSNR-Y",
     "ssim": "SSIM",
     "lr_psnr": "LR-PSNR",
+    LPIPS: "LPIPS",
     IDENTITY_METRIC: "face",
 }
-DECIMALS = {"ssim": 4, IDENTITY_METRIC: 3}  # 2 of what is in dB
+DECIMALS = {"ssim": 4, LPIPS: 4, IDENTITY_METRIC: 3}  # 2 of what is in dB
+
+
+def best_of(report: BenchmarkReport, split: str) -> dict[str, float]:
+    """The best mean of each metric on a split among those that were not given the target itself."""
+    rivals = [entry for entry in report.systems if entry.guide != "target"]
+    return {
+        metric: (min if metric in LOWER_IS_BETTER else max)(entry.splits[split][metric].mean for entry in rivals)
+        for metric in report.metrics
+    }
 
 
 def face_grid(pictures: Mapping[int, Mapping[str, Uint8]]) -> Image.Image:
@@ -44,6 +57,53 @@ def face_grid(pictures: Mapping[int, Mapping[str, Uint8]]) -> Image.Image:
     return grid(rows, list(columns.values()))
 
 
+# The paper's figures, with the people of this data set: file -> what stands side by side (docs/baselines.md)
+FIGURES: dict[str, dict[str, str]] = {
+    "figure3.png": {  # all systems
+        "lr": "LR",
+        "bicubic": "Bicubic",
+        **{system.name: system.title for system in BASELINE_SYSTEMS if system.name == system.model},
+        "banet": "BAnet",
+        "gwanet": "GWAnet",
+        "gwainet": "GWAInet",
+        "gt": "GT",
+    },
+    "figure4.png": {  # without a guide and with one
+        "lr": "LR",
+        "bicubic": "Bicubic",
+        "banet_psnr": "PSNR, no guide",
+        "banet": "BAnet",
+        "guide": "Guide",
+        "warped_guide": "Warped guide",
+        "psnr_phase": "PSNR phase",
+        "gwanet": "GWAnet",
+        "gwainet": "GWAInet",
+        "gt": "GT",
+    },
+    "figure5.png": {  # the right guide and a wrong one
+        "lr": "LR",
+        "guide": "Guide",
+        "gwanet": "GWAnet",
+        "gwainet": "GWAInet",
+        "guide_only-r": "Another person",
+        "gwanet-r": "GWAnet-R",
+        "gwainet-r": "GWAInet-R",
+        "gt": "GT",
+    },
+}
+
+
+def figure(pictures: Mapping[int, Mapping[str, Uint8]], columns: Mapping[str, str]) -> Image.Image:
+    """Some faces beside what systems make of them; a column of what was not measured is left out."""
+    made = [pictures[row] for row in sorted(pictures)]
+    shown = {name: title for name, title in columns.items() if name in made[0]}
+    rows = []
+    for of in made:
+        large = {"lr": of["lr"].repeat(SCALE, axis=0).repeat(SCALE, axis=1)}
+        rows.append([{**of, **large}[name] for name in shown])
+    return grid(rows, list(shown.values()))
+
+
 def results_table(report: BenchmarkReport, split: str, clocks: Mapping[str, Clock]) -> Table:
     """Systems by metrics; the best of each metric is bold, upper bounds aside."""
     faces = report.splits[split]
@@ -52,7 +112,7 @@ def results_table(report: BenchmarkReport, split: str, clocks: Mapping[str, Cloc
     for title in (*(COLUMNS[metric] for metric in report.metrics), "ms/face"):
         table.add_column(title, justify="right", no_wrap=True)
     rivals = [entry for entry in report.systems if entry.guide != "target"]
-    best = {metric: max(entry.splits[split][metric].mean for entry in rivals) for metric in report.metrics}
+    best = best_of(report, split)
     for entry in report.systems:
         cells = [Text(entry.title, style="" if entry in rivals else "dim")]
         for metric in report.metrics:
@@ -66,6 +126,123 @@ def results_table(report: BenchmarkReport, split: str, clocks: Mapping[str, Cloc
         own_time = entry.model is not None and entry.system == entry.model
         cells.append(Text(f"{clocks[entry.system].seconds_per_image() * 1000:.1f}" if own_time else ""))
         table.add_row(*cells)
+    return table
+
+
+COSTS = ("M param.", "GMAC", "ms/face", "images", "training", "seeds", "maps")
+
+
+def costs_table(report: BenchmarkReport, clocks: Mapping[str, Clock]) -> Table:
+    """What each model costs: parameters, operations, time of a face here, and what its training saw and took."""
+    table = _narrow_table("costs; trained on: " + ("; ".join(devices_of(report)) or "not known"))
+    table.add_column("model", no_wrap=True)
+    for title in COSTS:
+        table.add_column(title, justify="right", no_wrap=True)
+    for line in costs_of(report, clocks):
+        milliseconds = f"{1000 * line.seconds_per_image:.1f}"
+        seconds = "" if line.training_seconds is None else f"{line.training_seconds:,.0f} s"
+        cells = (
+            f"{line.parameters / 1e6:.3f}",
+            _giga(line.macs),
+            milliseconds,
+            _count(line.images),
+            seconds,
+            str(line.seeds),
+        )
+        table.add_row(line.title, *cells, maps_of(line.narrow))
+    return table
+
+
+@dataclass(frozen=True)
+class CostLine:
+    """A line of `costs.csv`; what is not known is None."""
+
+    model: str
+    title: str
+    parameters: int
+    macs: int | None
+    seconds_per_image: float
+    images: int | None
+    training_seconds: float | None
+    training_device: str | None
+    seeds: int
+    narrow: int | None
+
+
+def costs_of(report: BenchmarkReport, clocks: Mapping[str, Clock]) -> list[CostLine]:
+    """What each model costs; trainings with further seeds count in `seeds` alone."""
+    entries = {entry.system: entry for entry in report.systems}
+    lines = []
+    for name, model in report.models.items():
+        if name not in entries:
+            continue
+        seeds = entries[name].seeds
+        lines.append(
+            CostLine(
+                model=name,
+                title=entries[name].title,
+                parameters=model.parameters,
+                macs=model.macs,
+                seconds_per_image=clocks[name].seconds_per_image(),
+                images=model.images,
+                training_seconds=model.training_seconds,
+                training_device=model.training_device,
+                seeds=1 if seeds is None else len(seeds.seeds),
+                narrow=model.narrow,
+            )
+        )
+    return lines
+
+
+def devices_of(report: BenchmarkReport) -> list[str]:
+    """On what the models were trained, each once."""
+    return sorted({model.training_device for model in report.models.values() if model.training_device})
+
+
+def maps_of(narrow: int | None) -> str:
+    """Feature maps of another paper's system, against its published ones; empty of ours."""
+    return "" if narrow is None else "as published" if narrow == 1 else f"1/{narrow}"
+
+
+def _giga(macs: int | None) -> str:
+    return "" if macs is None else f"{macs / 1e9:.2f}"
+
+
+def _count(count: int | None) -> str:
+    return "" if count is None else f"{count:,}"
+
+
+def seeds_table(report: BenchmarkReport, split: str) -> Table | None:
+    """Mean and standard deviation over seeds of the systems that were trained with several; None where none was."""
+    several = [(entry.title, entry.seeds) for entry in report.systems if entry.seeds is not None]
+    if not several:
+        return None
+    table = _narrow_table(f"{split}: over seeds, mean \u00b1 standard deviation")
+    table.add_column("system", no_wrap=True)
+    table.add_column("seeds", no_wrap=True)
+    for metric in report.metrics:
+        table.add_column(COLUMNS[metric].partition(" [")[0], justify="right", no_wrap=True)
+    for title, seeds in several:
+        cells = []
+        for metric in report.metrics:
+            spread, digits = seeds.splits[split][metric], DECIMALS.get(metric, 2)
+            cells.append(f"{spread.mean:.{digits}f} \u00b1 {spread.deviation:.{digits}f}")
+        table.add_row(title, ", ".join(str(seed) for seed in seeds.seeds), *cells)
+    return table
+
+
+def distances_table(report: BenchmarkReport, split: str) -> Table | None:
+    """Distances of sets of faces; None where faces were not compared."""
+    measured = [(entry.title, entry.distances[split]) for entry in report.systems if split in entry.distances]
+    if not measured:
+        return None
+    images = measured[0][1].images
+    table = _narrow_table(f"{split}: distance of all {images} faces from the true {images}, dlib's descriptors")
+    table.add_column("system", no_wrap=True)
+    for title in ("Frechet", "kernel x 1000", "images"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for title, found in measured:
+        table.add_row(title, f"{found.identity_frechet:.4f}", f"{1000 * found.identity_kernel:.4f}", str(found.images))
     return table
 
 

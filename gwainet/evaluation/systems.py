@@ -5,11 +5,12 @@ none for another photo of the same person, `-r` for a photo of another person (G
 itself (an upper bound on what a guide can give), `-none` for no guide, of models that can do without.
 """
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from gwainet.identity import IDENTITY_METRIC
+from gwainet.lpips import LPIPS
 
 Guide = Literal["none", "own", "other", "target"]
 
@@ -21,12 +22,12 @@ class Model:
     """Trained weights that are compared.
 
     Attributes:
-        folder: the stage's input they lie in: `psnr` or `adversarial`.
+        folder: the stage's input they lie in.
         variant: of that stage.
         guided: whether the variant takes a guide.
     """
 
-    folder: Literal["psnr", "adversarial"]
+    folder: Literal["psnr", "adversarial", "baselines"]
     variant: str
     guided: bool
 
@@ -76,18 +77,55 @@ SYSTEMS: tuple[System, ...] = (
     *_each_guide("gwainet", "GWAInet", "gwainet"),
 )
 
+# Other papers' systems, trained here (docs/baselines.md); those that a profile does not train are left out.
+BASELINES = {
+    system: Model("baselines", system, guided=system == "gfrnet")
+    for system in ("srcnn", "vdsr", "edsr", "srresnet", "srgan", "waveletsrnet", "cascade", "tdae_style", "gfrnet")
+}
+BASELINE_SYSTEMS: tuple[System, ...] = (
+    System("srcnn", "SRCNN", "srcnn", "none"),
+    System("vdsr", "VDSR", "vdsr", "none"),
+    System("edsr", "EDSR baseline", "edsr", "none"),
+    System("srresnet", "SRResNet", "srresnet", "none"),
+    System("srgan", "SRGAN, Inet for VGG", "srgan", "none"),
+    System("waveletsrnet", "WaveletSRNet", "waveletsrnet", "none"),
+    System("cascade", "Cascade, no landmarks", "cascade", "none"),
+    System("tdae_style", "TDAE-style, our size", "tdae_style", "none"),
+    *_each_guide("gfrnet", "GFRNet-style", "gfrnet"),
+)
+
 NO_GUIDE = "-none"
+SEED = "@"  # between a system and the seed of another training of it: srcnn@1
 
 
-def systems_of(optional: Container[str]) -> tuple[System, ...]:
-    """`SYSTEMS`, and a row without a guide for each model of `optional`, whose guide may be left out."""
+def systems_of(optional: Container[str], baselines: Container[str] = ()) -> tuple[System, ...]:
+    """`SYSTEMS`, more rows for some models.
+
+    Args:
+        optional: models whose guide may be left out: a row without a guide.
+        baselines: of `BASELINES`, those that are trained: their rows, before our models'.
+    """
+    others = [system for system in BASELINE_SYSTEMS if system.model in baselines]
+    first = next(place for place, system in enumerate(SYSTEMS) if system.model == "banet_psnr")
     chosen: list[System] = []
-    for system in SYSTEMS:
+    for system in (*SYSTEMS[:first], *others, *SYSTEMS[first:]):
         chosen.append(system)
         if system.model in optional and system.name == f"{system.model}-target":
             title = system.title.removesuffix(" (target)")
             chosen.append(System(f"{system.model}{NO_GUIDE}", f"{title} (no guide)", system.model, "none"))
     return tuple(chosen)
+
+
+def systems_of_seeds(models: Iterable[str]) -> tuple[System, ...]:
+    """A row for each further training of a baseline, `vdsr@1`, with the guide of the same person where it takes one."""
+    return tuple(
+        System(name, f"{name.partition(SEED)[0]}, seed {name.partition(SEED)[2]}", name, _guide_of(name))
+        for name in models
+    )
+
+
+def _guide_of(name: str) -> Guide:
+    return "own" if BASELINES[name.partition(SEED)[0]].guided else "none"
 
 
 MAIN = "gwainet"  # whose faces, gains and slices the page shows: the paper's full model
@@ -104,6 +142,7 @@ HEADLINE = (  # of metrics.json: 18 systems would not fit a terminal
     "gwainet-r",
 )
 HEADLINE_METRICS = ("psnr", "ssim", IDENTITY_METRIC)
+LOWER_IS_BETTER = (LPIPS,)  # of the metrics of one image
 
 COMPARISONS: tuple[tuple[str, str], ...] = (
     ("warped_guide", "guide_only"),
@@ -120,3 +159,8 @@ COMPARISONS: tuple[tuple[str, str], ...] = (
     ("gwainet", "gwainet-r"),
     ("gwainet", "gwanet"),
 )
+
+
+def comparisons_of(baselines: Container[str]) -> tuple[tuple[str, str], ...]:
+    """`COMPARISONS`, and the main model against each of `baselines`."""
+    return (*COMPARISONS, *((MAIN, name) for name in BASELINES if name in baselines))

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -51,7 +51,38 @@ class SuperResolved(NamedTuple):
     warped: Uint8 | None
 
 
-class Generator(nn.Module):
+class SuperResolver(nn.Module):
+    """What makes pictures of pictures: `Generator`, and other papers' systems (`gwainet.baselines`).
+
+    Attributes:
+        means: of the data set it is trained on.
+        guided: whether it takes a guide.
+        guide_optional: whether it answers without its guide, too.
+    """
+
+    means: Means
+    guided: bool
+    guide_optional: bool
+
+    @torch.inference_mode()
+    def super_resolve(self, low: Uint8, guide: Uint8 | None = None) -> SuperResolved:
+        """Pictures in, pictures out.
+
+        Shapes: (B, h, w, 3), (B, 8h, 8w, 3) -> (B, 8h, 8w, 3).
+
+        Raises:
+            ValueError: shapes or dtypes do not fit, or a guided generator has no guide.
+        """
+        check_pictures(low, guide, self.guided, self.guide_optional)
+        device = next(self.parameters()).device
+        inputs = network_inputs(low, self.means, device)
+        if not self.guided or guide is None:
+            return SuperResolved(to_uint8(self(**inputs).i_sr), None)
+        made = self(**inputs, i_gi=guide_input(guide, self.means, device))
+        return SuperResolved(to_uint8(made.i_sr), to_uint8((made.i_gw + column(self.means.hr, device)) * 2 - 1))
+
+
+class Generator(SuperResolver):
     """Wnet, the sampler and Gnet (Fig. 2), or SRnet alone where `guided` is false (BAnet).
 
     Args:
@@ -99,23 +130,6 @@ class Generator(nn.Module):
         if self.networks.image_skip and i_lru is not None:
             i_sr = i_sr + (i_lru + self._lr_mean) * 2 - 1
         return Generated(i_sr, i_gw, omega)
-
-    @torch.inference_mode()
-    def super_resolve(self, low: Uint8, guide: Uint8 | None = None) -> SuperResolved:
-        """Pictures in, pictures out.
-
-        Shapes: (B, h, w, 3), (B, 8h, 8w, 3) -> (B, 8h, 8w, 3).
-
-        Raises:
-            ValueError: shapes or dtypes do not fit, or a guided generator has no guide.
-        """
-        check_pictures(low, guide, self.guided, self.guide_optional)
-        device = next(self.parameters()).device
-        inputs = network_inputs(low, self.means, device)
-        if not self.guided or guide is None:
-            return SuperResolved(to_uint8(self(**inputs).i_sr), None)
-        made = self(**inputs, i_gi=guide_input(guide, self.means, device))
-        return SuperResolved(to_uint8(made.i_sr), to_uint8((made.i_gw + column(self.means.hr, device)) * 2 - 1))
 
 
 def check_pictures(low: Uint8, guide: Uint8 | None, guided: bool, guide_optional: bool = False) -> None:
@@ -241,7 +255,14 @@ class Metadata:
         )
 
 
-def save_weights(path: Path, module: nn.Module, metadata: Metadata) -> None:
+class Describing(Protocol):
+    """What a weights file says of itself."""
+
+    def to_strings(self) -> dict[str, str]:
+        """As safetensors metadata."""
+
+
+def save_weights(path: Path, module: nn.Module, metadata: Describing) -> None:
     """Write a module's parameters and what they belong to, in one piece; the same weights make the same bytes."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     with staged_file(path) as partial:
@@ -258,11 +279,11 @@ def _in_order(content: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + content[start:]
 
 
-def read_weights(path: Path, kind: str) -> tuple[dict[str, Tensor], Metadata]:
-    """A file's tensors and metadata.
+def open_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """A file's tensors, and its metadata as it stands there.
 
     Raises:
-        CheckpointError: the file is missing, damaged, foreign, or of another kind.
+        CheckpointError: the file is missing or damaged.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -273,10 +294,19 @@ def read_weights(path: Path, kind: str) -> tuple[dict[str, Tensor], Metadata]:
         raise CheckpointError(f"{path} does not exist: run the stage that writes it, or give another path") from None
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a complete safetensors file ({error}): write it again") from error
-    metadata = Metadata.from_strings(strings, path)
-    if metadata.kind != kind:
-        raise CheckpointError(f"{path} holds weights of kind `{metadata.kind}`, not `{kind}`")
-    return tensors, metadata
+    return tensors, strings
+
+
+def read_weights(path: Path, kind: str) -> tuple[dict[str, Tensor], Metadata]:
+    """A file's tensors and metadata.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, foreign, or of another kind.
+    """
+    tensors, strings = open_weights(path)
+    if strings.get("format") == FORMAT and strings["kind"] != kind:
+        raise CheckpointError(f"{path} holds weights of kind `{strings['kind']}`, not `{kind}`")
+    return tensors, Metadata.from_strings(strings, path)
 
 
 def load_into(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:

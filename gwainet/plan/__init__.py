@@ -6,17 +6,19 @@ operations and times from real steps of the real phases, on faces of noise.
 
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from gwainet.baselines.phases import warp_steps
 from gwainet.dataset import Faces
 from gwainet.errors import DataError
-from gwainet.params import Params
+from gwainet.params import Params, TrainBaseline
 from gwainet.people.dataset import split_sizes
 from gwainet.plan.operations import Network, count_networks, count_step
-from gwainet.plan.rehearsal import settings_of, write_noise
+from gwainet.plan.rehearsal import LATER, settings_of, write_noise
 from gwainet.plan.timing import Timing, time_phase
 from gwainet.stages import STAGES
 from gwainet.training.device import choose_device, describe
@@ -80,10 +82,11 @@ class Training:
         validation_faces: of each.
         validate_every: steps between validations.
         patience: validations without a new best that end it; None: it runs to its end.
-        step_macs: multiply-adds of one step, with all its updates.
+        step_macs: multiply-adds of one step, with all its updates; the mean where steps differ.
         macs: of all steps.
         timing: what was measured; None where nothing was.
         seconds: steps and validations; None where nothing was measured.
+        times: that it is trained, once for each seed; all other numbers are of one.
     """
 
     name: str
@@ -105,6 +108,7 @@ class Training:
     macs: int
     timing: Timing | None
     seconds: Estimate | None
+    times: int = 1
 
 
 @dataclass(frozen=True)
@@ -161,7 +165,7 @@ def make_plan(
     with tempfile.TemporaryDirectory(prefix="gwainet-plan-") as directory:
         faces = write_noise(Path(directory), crop.height, crop.width)
         networks = count_networks(params.networks, faces)
-        busy = [name for name in _trainings() if total_steps(settings_of(params, name[0]), sizes.train)]
+        busy = [name for name in _trainings() if total_steps(settings_of(params, *name), sizes.train)]
         trainings = []
         for stage, variant in _trainings():
             timing = None
@@ -175,10 +179,15 @@ def make_plan(
         sizes,
         networks,
         tuple(trainings),
-        sum(training.macs for training in trainings),
+        sum(training.times * training.macs for training in trainings),
         None if device is None else f"{describe(device)}; load average before: {load:.1f}",
-        None if device is None else sum((t.seconds for t in trainings if t.seconds), Estimate(0, 0, 0)),
+        None if device is None else _all_seconds(trainings),
     )
+
+
+def _all_seconds(trainings: list[Training]) -> Estimate:
+    """Of all trainings, each as often as it is trained."""
+    return sum((t.seconds for t in trainings if t.seconds for _ in range(t.times)), Estimate(0, 0, 0))
 
 
 def data_sizes(params: Params, root: Path, images: int | None) -> Sizes:
@@ -217,18 +226,25 @@ def _trainings() -> Iterator[tuple[str, str | None]]:
 def _training(
     stage: str, variant: str | None, params: Params, sizes: Sizes, faces: Faces, timing: Timing | None
 ) -> Training:
-    settings, name = settings_of(params, stage), f"{stage}@{variant}" if variant else stage
+    settings, name = settings_of(params, stage, variant), f"{stage}@{variant}" if variant else stage
     loop = Plan(name, total_steps(settings, sizes.train), settings.validate_every)
-    step = count_step(stage, variant, params, faces) if loop.steps else None
-    updates = {part: loop.steps * times for part, times in step.updates.items()} if step else {}
+    # GFRNet's first steps are other ones: its parts are counted one by one
+    first = warp_steps(settings, sizes.train) if isinstance(settings, TrainBaseline) else 0
+    later = LATER if first else 0
+    updates: Counter[str] = Counter()
+    macs = 0
+    for count, at in ((first, 0), (loop.steps - first, later)):
+        if count:
+            step = count_step(stage, variant, params, faces, at)
+            updates.update({part: count * times for part, times in step.updates.items()})
+            macs += count * step.macs
     targets = {part: times * settings.batch_size for part, times in updates.items()}
-    macs = step.macs if step else 0
     known = settings.validation_faces if sizes.validation is None else sizes.validation
     shown = min(settings.validation_faces, known)
     return Training(
         name=name,
         steps=loop.steps,
-        updates=updates,
+        updates=dict(updates),
         targets=targets,
         epochs={part: count / sizes.train for part, count in targets.items()},
         batch_size=settings.batch_size,
@@ -241,10 +257,11 @@ def _training(
         validation_faces=shown,
         validate_every=settings.validate_every,
         patience=getattr(settings, "patience", None),
-        step_macs=macs,
-        macs=macs * loop.steps,
+        step_macs=macs // max(loop.steps, 1),
+        macs=macs,
         timing=timing,
         seconds=None if timing is None else _estimate(timing, loop, shown),
+        times=1 + len(params.train_baselines.more_seeds) if stage == "train_baselines" else 1,
     )
 
 

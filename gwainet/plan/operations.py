@@ -7,18 +7,14 @@ resampling, losses and Adam are not counted. FLOPs are twice as many.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch._ops import OpOverload
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from gwainet.dataset import Faces
+from gwainet.macs import MacCounter, without_memory
 from gwainet.nets.model import build_cnet, build_generator, build_inet
 from gwainet.params import SCALE, Networks, Params
 from gwainet.plan.rehearsal import rehearse, settings_of
@@ -56,40 +52,6 @@ class Step:
 
     macs: int
     updates: dict[str, int]
-
-
-class MacCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts multiply-adds by torch's own formulas.
-
-    `torch.utils.flop_counter.FlopCounterMode` counts the same, but follows modules through hooks that refuse the
-    gradient penalty: autograd.grad with respect to an input of a module.
-
-    Attributes:
-        macs: counted so far.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.macs = 0
-
-    def __torch_dispatch__(
-        self,
-        func: OpOverload,
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401  whatever the operation returns
-        """Run the operation and count it."""
-        result = func(*args, **(kwargs or {}))
-        formula = flop_registry.get(func._overloadpacket)
-        if formula is not None:
-            self.macs += formula(*args, **(kwargs or {}), out_val=result) // 2
-        return result
-
-
-def without_memory() -> FakeTensorMode:
-    """A context in which tensors have shapes and no values, so that the largest network takes no memory."""
-    return FakeTensorMode(allow_non_fake_inputs=True)  # the phases bring real batches
 
 
 def count_networks(networks: Networks, faces: Faces) -> tuple[Network, ...]:
@@ -154,15 +116,15 @@ class _Rehearsed(Engine):
         return _FirstStep(sampler, device, updates)
 
 
-def count_step(stage: str, variant: str | None, params: Params, faces: Faces) -> Step:
+def count_step(stage: str, variant: str | None, params: Params, faces: Faces, step: int = 0) -> Step:
     """Run one step of a training stage's phase without memory, and count."""
     updates: Counter[str] = Counter()
     with without_memory():
-        phase = rehearse(stage, variant, params, faces, _CPU)(settings_of(params, stage).batch_size)
+        phase = rehearse(stage, variant, params, faces, _CPU)(settings_of(params, stage, variant).batch_size)
     phase.use(_Rehearsed())
     with without_memory():
         for name, optimiser in phase.optimisers.items():
             optimiser.register_step_post_hook(lambda *_, name=name: updates.update([name]))
         with MacCounter() as counter:
-            phase.step(0)
+            phase.step(step)
     return Step(counter.macs, dict(updates))

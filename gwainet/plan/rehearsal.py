@@ -8,12 +8,15 @@ import numpy as np
 import pandas as pd
 import torch
 
+from gwainet.baselines.budget import settings_for, uses_features
+from gwainet.baselines.model import SYSTEMS, build_baseline
+from gwainet.baselines.phases import make_phase
 from gwainet.dataset import Faces
 from gwainet.files import write_json
 from gwainet.images import downscale
 from gwainet.nets.inet import PairHead
 from gwainet.nets.model import build_cnet, build_generator, build_inet, build_wnet
-from gwainet.params import SCALE, Params, PretrainInet, PretrainWnet, TrainAdversarial, TrainPsnr
+from gwainet.params import SCALE, Params, PretrainInet, PretrainWnet, TrainAdversarial, TrainBaseline, TrainPsnr
 from gwainet.stages.train_adversarial import has_identity_loss
 from gwainet.training.phases import (
     AdversarialPhase,
@@ -24,6 +27,8 @@ from gwainet.training.phases import (
     WarpPhase,
 )
 from gwainet.training.validation import VALIDATION_BATCH
+
+LATER = 10**9  # a step behind a phase's first part, where it has parts: what most of its steps are like
 
 
 def write_noise(directory: Path, height: int, width: int, targets: int = VALIDATION_BATCH) -> Faces:
@@ -63,15 +68,18 @@ def write_noise(directory: Path, height: int, width: int, targets: int = VALIDAT
     return Faces(directory)
 
 
-def settings_of(params: Params, stage: str) -> Settings:
-    """The section of a training stage; all its variants share it."""
+def settings_of(params: Params, stage: str, variant: str | None = None) -> Settings:
+    """The section of a training stage, which all its variants share; of a baseline what it comes to for the variant."""
+    if stage == "train_baselines":
+        system = next(name for name in SYSTEMS if name == variant)
+        return settings_for(params, system, params.prepare_faces.crop.height, params.prepare_faces.crop.width)
     settings: Settings = getattr(params, stage)
     return settings
 
 
 _TOGETHER = 256  # pictures written at a time
 
-S = TypeVar("S", PretrainInet, PretrainWnet, TrainPsnr, TrainAdversarial)
+S = TypeVar("S", PretrainInet, PretrainWnet, TrainPsnr, TrainAdversarial, TrainBaseline)
 
 
 def _with_batch(settings: S, batch_size: int) -> S:
@@ -91,8 +99,13 @@ def rehearse(
 
     The networks have fresh weights: where a stage starts from another's, they have other values and the same sizes.
     """
-    settings, networks = settings_of(params, stage), params.networks
+    settings, networks = settings_of(params, stage, variant), params.networks
     height, width = faces.height, faces.width
+    if isinstance(settings, TrainBaseline):
+        other, features = build_baseline(settings.system, faces.means, settings.narrow, settings.seed), None
+        if uses_features(settings):
+            features = build_inet(networks, height, width, settings.seed).eval().requires_grad_(False)
+        return lambda batch: make_phase(other, features, faces, _with_batch(settings, batch), device)
     if isinstance(settings, PretrainInet):
         inet, head = build_inet(networks, height, width, settings.seed), PairHead(networks.inet_features)
         return lambda batch: IdentityPhase(inet, head, faces, _with_batch(settings, batch), device)

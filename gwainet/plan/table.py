@@ -103,6 +103,12 @@ def _notes(plan: ProfilePlan) -> list[str]:
                 f"{training.name} ends early after {training.patience} validations without a new best PSNR "
                 f"({training.patience * training.validate_every:,} steps)."
             )
+    several = {training.times for training in plan.trainings} - {1}
+    if several:
+        notes.append(
+            f"Each of train_baselines is trained {max(several)} times (more_seeds): its line is of one training, the "
+            "totals count all."
+        )
     scaled = [t for t in plan.trainings if t.timing is not None and t.timing.batch_size < t.batch_size]
     if scaled:
         batches = ", ".join(f"{t.name} {t.timing.batch_size}" for t in scaled if t.timing is not None)
@@ -121,6 +127,8 @@ def _name(training: Training) -> str:
 
 
 def _updated(training: Training, part: str) -> str:
+    if training.name.startswith("train_baselines@"):
+        return {"generator": "network", "warpnet": "WarpNet", "recnet": "RecNet"}.get(part, part)
     if part == "generator":
         return "SRnet" if training.name.endswith("@banet") else "Wnet, Gnet"
     return _UPDATED[part]

@@ -11,7 +11,7 @@ import torch
 from gwainet.dataset import Faces
 from gwainet.errors import GwainetError
 from gwainet.params import Params
-from gwainet.plan.rehearsal import rehearse, settings_of, validated_faces
+from gwainet.plan.rehearsal import LATER, rehearse, settings_of, validated_faces
 from gwainet.training.device import describe
 from gwainet.training.engine import take_up
 
@@ -50,7 +50,7 @@ def time_phase(
     Raises:
         GwainetError: a step does not fit the device's memory.
     """
-    end, full = time.perf_counter() + seconds, settings_of(params, stage).batch_size
+    end, full = time.perf_counter() + seconds, settings_of(params, stage, variant).batch_size
     size = 1
     try:
         make_phase = rehearse(stage, variant, params, faces, device)
@@ -58,6 +58,8 @@ def time_phase(
         numbers = count()
 
         def step() -> object:
+            if stage == "train_baselines":
+                return phase.step(LATER)
             return phase.step(next(numbers) % phase.rates.parts[-1][0])
 
         def settle() -> float:

@@ -52,6 +52,16 @@ class Stage:
         """Whether the stage keeps checkpoints in a directory `work`."""
         return self.name.startswith(("pretrain_", "train_"))
 
+    @property
+    def keeps_work(self) -> bool:
+        """Whether the stage takes a directory `work`, where it keeps what it has done until it is killed."""
+        return self.trains or self.name == "benchmark"
+
+    @property
+    def shared(self) -> bool:
+        """Whether several processes may train one model of it: batch normalisation wants the batch in one place."""
+        return self.trains and self.name != "train_baselines"
+
     def paths(self, profile: str, variant: str | None = None, root: Path = Path()) -> dict[str, Path]:
         """Argument name -> path of all inputs and of `out`, below `root`."""
         start = self.starts.get(variant or "", "").format(profile=profile)
@@ -92,7 +102,7 @@ class Stage:
         Raises:
             GwainetError: any error a user can meet.
         """
-        if self.trains and "WORLD_SIZE" not in os.environ:  # which torchrun sets: then this is one of its processes
+        if self.shared and "WORLD_SIZE" not in os.environ:  # which torchrun sets: then this is one of its processes
             from gwainet.training import launch  # heavy
 
             count = launch.processes(params.runtime, getattr(params, self.name).batch_size)
@@ -123,7 +133,7 @@ class Stage:
         arguments: dict[str, object] = dict(paths)
         if variant is not None:
             arguments["variant"] = variant
-        if self.trains:
+        if self.keeps_work:
             arguments["work"] = store / ".gwainet"
         if os.environ.get("RANK", "0") != "0":
             function(params, recorder=NullRecorder(), **arguments)
@@ -186,6 +196,7 @@ _INET = "models/{profile}/pretrain_inet"
 _WNET = "models/{profile}/pretrain_wnet"
 _PSNR = "models/{profile}/train_psnr"
 _ADVERSARIAL = "models/{profile}/train_adversarial"
+_BASELINES = "models/{profile}/train_baselines"
 
 STAGES: dict[str, Stage] = {
     stage.name: stage
@@ -217,9 +228,23 @@ STAGES: dict[str, Stage] = {
             {"gwainet": _PSNR + "/guided", "gwanet": _PSNR + "/guided", "banet": _PSNR + "/banet"},
         ),
         Stage(
+            "train_baselines",
+            ("networks", "train_baselines"),
+            {"faces": _FACES, "passed": _PASSED, "start": "{start}", "inet": _INET},
+            _BASELINES + "/{variant}",
+            ("srcnn", "vdsr", "edsr", "srresnet", "srgan", "waveletsrnet", "cascade", "tdae_style", "gfrnet"),
+            {"srgan": _BASELINES + "/srresnet"},
+        ),
+        Stage(
             "benchmark",
             ("networks", "benchmark"),
-            {"faces": _FACES, "passed": _PASSED, "psnr": _PSNR, "adversarial": _ADVERSARIAL},
+            {
+                "faces": _FACES,
+                "passed": _PASSED,
+                "psnr": _PSNR,
+                "adversarial": _ADVERSARIAL,
+                "baselines": _BASELINES,
+            },
             "reports/{profile}/benchmark",
         ),
         Stage(

@@ -8,15 +8,21 @@ Writes, each the same bytes for the same weights, faces and params on one kind o
   by (`gwainet.evaluation.appearance`), `system` and the metrics that were measured; `row` and `guide_row` are rows of
   the manifest, `guide_row` is -1 for a system without a guide
 - `metrics.json`: split -> system -> metric of the main systems, for `dvc metrics show`
+- `costs.csv`: one row a model: what it has, what its training saw and took, how long a face takes here; the only file
+  whose bytes differ from run to run
 - `benchmark_table.csv`: `system, split, psnr, low, high` of the main systems on the split that the grid shows, for
   `dvc plots show`, whose bars would lie on each other with a row of each split
 - `grid.png`: some test faces beside what the systems make of them
+- `figure3.png`, `figure4.png`, `figure5.png`: the paper's figures with these faces: all systems, without a guide and
+  with one, the right guide and a wrong one
 - `benchmark.html`: all of it on one page, with faces, histogram and slices (`gwainet.evaluation.page`)
 
-Seconds per image go to the recorder alone: they differ from run to run.
+Figures of a model are kept in `work` once it is measured (`gwainet.evaluation.kept`).
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,29 +30,62 @@ import pandas as pd
 import torch
 
 import gwainet
-from gwainet import __version__
+from gwainet import __version__, lpips
+from gwainet.baselines.model import Baseline, BaselineMetadata, forward_macs, load_baseline
 from gwainet.dataset import Faces, Rows, Split, open_checked
 from gwainet.errors import CheckpointError, DataError, ExtraError
-from gwainet.evaluation.measure import look_again, measure
+from gwainet.evaluation.kept import Kept
+from gwainet.evaluation.measure import MEASURING, look_again, measure
 from gwainet.evaluation.page import benchmark_page, choose_examples, gains_of
-from gwainet.evaluation.report import DIGITS, IdentityReport, ModelReport, flat, headline, make_report, plot_table
-from gwainet.evaluation.show import comparisons_table, face_grid, results_table
-from gwainet.evaluation.systems import MAIN, MODELS, Model, systems_of
+from gwainet.evaluation.report import (
+    DIGITS,
+    IdentityReport,
+    LpipsReport,
+    ModelReport,
+    flat,
+    headline,
+    make_report,
+    plot_table,
+)
+from gwainet.evaluation.show import (
+    FIGURES,
+    comparisons_table,
+    costs_of,
+    costs_table,
+    distances_table,
+    face_grid,
+    figure,
+    results_table,
+    seeds_table,
+)
+from gwainet.evaluation.systems import BASELINES, MAIN, MODELS, SEED, Model, systems_of, systems_of_seeds
 from gwainet.files import code_digest, file_digest, staged_directory, write_json
 from gwainet.identity import IDENTITY_METRIC, FaceNetwork, face_network
 from gwainet.metrics import SMALLEST_SIDE
-from gwainet.nets.model import Generator, load_generator
+from gwainet.nets.model import Generator, SuperResolver, load_generator
 from gwainet.params import Benchmark as BenchmarkParams
 from gwainet.params import Params
 from gwainet.progress import console, say
 from gwainet.recorder import Recorder
 from gwainet.stages import STAGES
-from gwainet.training.device import choose_device, device_facts
+from gwainet.training.device import choose_device, describe, device_facts
+from gwainet.training.took import Took
 from gwainet.workers import cores
 
 # What a report depends on, as dvc.yaml declares it. Not the commit: one that changes nothing here must change no byte
 CODE = (
     "nets",
+    "baselines/cascade.py",
+    "baselines/edsr.py",
+    "baselines/gfrnet.py",
+    "baselines/haar.py",
+    "baselines/model.py",
+    "baselines/srcnn.py",
+    "baselines/srresnet.py",
+    "baselines/tdae.py",
+    "baselines/vdsr.py",
+    "baselines/waveletsrnet.py",
+    "macs.py",
     "evaluation",
     "templates",
     "dataset.py",
@@ -55,6 +94,7 @@ CODE = (
     "enlarge.py",
     "compiled.py",
     "images.py",
+    "lpips.py",
     "metrics.py",
     "psnr.py",
     "report.py",
@@ -62,9 +102,20 @@ CODE = (
     "tensors.py",
 )
 
+SEEDS = "seeds"  # folder beside a baseline's weights, with those of further seeds
+
 
 def run(
-    params: Params, *, faces: Path, passed: Path, psnr: Path, adversarial: Path, out: Path, recorder: Recorder
+    params: Params,
+    *,
+    faces: Path,
+    passed: Path,
+    psnr: Path,
+    adversarial: Path,
+    baselines: Path,
+    out: Path,
+    recorder: Recorder,
+    work: Path | None = None,
 ) -> None:
     """Compare all systems on `benchmark.splits` and write the report.
 
@@ -74,13 +125,16 @@ def run(
         passed: written by check_faces for these faces.
         psnr: holds `guided/weights.safetensors` and `banet/weights.safetensors`.
         adversarial: holds `gwainet/`, `gwanet/` and `banet/`, each with `weights.safetensors`.
+        baselines: holds a folder with `weights.safetensors` for each of `BASELINES`; untrained ones are left out.
         out: directory to write.
         recorder: takes metrics, the grid and the files.
+        work: where each model's figures are kept once it is measured, so that neither a benchmark that was killed nor
+            one of which a part has changed measures it again; None: nothing is kept.
 
     Raises:
         ContractError: check_faces passed other faces than these.
         DataError: the faces are missing, too small to be measured, or a split has none.
-        CheckpointError: weights are missing, damaged or of another kind.
+        CheckpointError: weights are missing, damaged or of another kind; those of `benchmark.lpips_weights`, too.
         ExtraError: `benchmark.identity` is `on` and dlib is not installed.
     """
     prepared = open_checked(faces, passed)
@@ -90,43 +144,100 @@ def run(
             f"{SMALLEST_SIDE} a side are needed (prepare_faces.crop)"
         )
     settings = params.benchmark
+    if settings.lpips_weights and min(prepared.height, prepared.width) < lpips.SMALLEST_SIDE:
+        raise DataError(
+            f"{faces}: faces of {prepared.height} x {prepared.width} pixels are too small for LPIPS: at least "
+            f"{lpips.SMALLEST_SIDE} a side are needed (prepare_faces.crop), or no benchmark.lpips_weights"
+        )
     network = face_network_of(settings)
     rows: dict[Split, Rows] = {split: _rows_of(prepared, split, settings) for split in settings.splits}
     device = choose_device(params.runtime)
     recorder.params(device_facts(device))
     recorder.dataset(params.profile, prepared.digest, _facts(rows, prepared), "benchmark")
 
+    perceptual = [Path(path) for path in settings.lpips_weights]
+    perception = lpips.load_lpips(perceptual, device) if perceptual else None
+    perceived = None
+    if perceptual:
+        perceived = LpipsReport(weights_digests={path.name: file_digest(path) for path in perceptual})
+    folders = {"psnr": psnr, "adversarial": adversarial, "baselines": baselines}
     weights = {
-        name: {"psnr": psnr, "adversarial": adversarial}[model.folder] / model.variant / "weights.safetensors"
-        for name, model in MODELS.items()
+        name: folders[model.folder] / model.variant / "weights.safetensors"
+        for name, model in {**MODELS, **BASELINES}.items()
     }
     folded = params.runtime.fold != "off"
-    generators = {name: _load(path, MODELS[name], device, folded) for name, path in weights.items()}
+    ours = {name: _load(weights[name], model, device, folded) for name, model in MODELS.items()}
+    others = _load_baselines({name: weights[name] for name in BASELINES}, device)
+    seeds = {name: _seeds_of(weights[name].parent) for name in others}
+    again = {
+        f"{name}{SEED}{seed}": weights[name].parent / SEEDS / str(seed) / "weights.safetensors"
+        for name, of_system in seeds.items()
+        for seed in of_system[1:]
+    }
+    others |= _load_baselines(again, device)
+    weights |= again
+    generators: dict[str, SuperResolver] = {**ours, **{name: baseline for name, (baseline, _) in others.items()}}
 
     shown_split: Split = "test" if "test" in settings.splits else settings.splits[-1]
     shown = choose_faces(rows[shown_split], prepared.identity, settings.grid_faces, settings.seed)
     workers = params.runtime.workers or cores()
-    systems = systems_of({name for name, generator in generators.items() if generator.guide_optional})
-    measured = measure(prepared, rows, generators, shown, settings.batch_size, workers, network is not None, systems)
+    optional = {name for name, generator in generators.items() if generator.guide_optional}
+    systems = (*systems_of(optional, others), *systems_of_seeds(again))
+    digests = {name: file_digest(path) for name, path in weights.items() if name in generators}
+    kept = None
+    if work is not None:
+        facts = {
+            "faces": prepared.digest,
+            "rows": {split: chosen.tolist() for split, chosen in rows.items()},
+            "shown": shown.tolist(),
+            "batch_size": settings.batch_size,
+            "identity": network,
+            "lpips": perceived and perceived.weights_digests,
+            "folded": folded,
+            "code": code_digest(Path(gwainet.__file__).parent, (*MEASURING, "baselines")),
+            **device_facts(device),
+        }
+        kept = Kept(work / "benchmark" / params.profile, facts, {name: {"weights": d} for name, d in digests.items()})
+    measured = measure(
+        prepared,
+        rows,
+        generators,
+        shown,
+        settings.batch_size,
+        workers,
+        network is not None,
+        systems,
+        perception,
+        kept,
+    )
+    took = _costs({name: weights[name].parent for name in generators})
     models = {
         name: ModelReport(
-            file=f"{path.parent.parent.name}/{path.parent.name}/{path.name}",
-            weights_digest=file_digest(path),
+            file=str(weights[name].relative_to(folders[_folder(name)].parent)),
+            weights_digest=digest,
             parameters=sum(parameter.numel() for parameter in generators[name].parameters()),
             guided=generators[name].guided,
+            macs=forward_macs(_again(generators[name]), prepared.height, prepared.width),
+            images=others[name][1].images if name in others else took[name].images,
+            training_seconds=took[name].seconds,
+            training_device=took[name].device,
+            narrow=others[name][1].narrow if name in others else None,
         )
-        for name, path in weights.items()
+        for name, digest in digests.items()
     }
     identified = None if network is None else IdentityReport(**network._asdict(), faces_found=measured.faces_found)
     sections = STAGES["benchmark"].sections
-    report = make_report(params, params.digest(sections), prepared.digest, measured.table, models, identified)
+    several = {name: of_system for name, of_system in seeds.items() if len(of_system) > 1}
+    report = make_report(
+        params, params.digest(sections), prepared.digest, measured, models, identified, perceived, several
+    )
     picture = face_grid(measured.pictures)
     examples = np.unique(np.concatenate(list(choose_examples(gains_of(measured.table, shown_split)).values())))
     page = benchmark_page(
         report,
         measured.table,
         shown_split,
-        look_again(generators[MAIN], prepared, examples, settings.batch_size),
+        look_again(ours[MAIN], prepared, examples, settings.batch_size),
         params.flat(sections),
         f"{__version__}, sources {code_digest(Path(gwainet.__file__).parent, CODE)[:12]}",
         drawn=prepared.info["source"] == "drawn",
@@ -135,8 +246,12 @@ def run(
         write_json(partial / "benchmark.json", report.model_dump(mode="json"))
         write_json(partial / "metrics.json", headline(report))
         measured.table.to_csv(partial / "benchmark.csv", index=False, float_format=f"%.{DIGITS}f")
+        costs = pd.DataFrame(asdict(line) for line in costs_of(report, measured.clocks))
+        costs.assign(device=describe(device)).to_csv(partial / "costs.csv", index=False)
         plot_table(report, shown_split).to_csv(partial / "benchmark_table.csv", index=False)
         picture.save(partial / "grid.png", optimize=True)
+        for name, columns in FIGURES.items():  # the file names are in dvc.yaml: figure3.png, figure4.png, figure5.png
+            figure(measured.pictures, columns).save(partial / name, optimize=True)
         (partial / "benchmark.html").write_text(page, encoding="utf-8")
         for file in sorted(partial.iterdir()):
             recorder.artifact(file, "benchmark")
@@ -148,6 +263,10 @@ def run(
     for split in settings.splits:
         console.print(results_table(report, split, measured.clocks))
         console.print(comparisons_table(report, split))
+        for table in (distances_table(report, split), seeds_table(report, split)):
+            if table is not None:
+                console.print(table)
+    console.print(costs_table(report, measured.clocks))
     say(f"Benchmark: {out / 'benchmark.html'}")
 
 
@@ -172,6 +291,78 @@ def _load(path: Path, model: Model, device: torch.device, folded: bool) -> Gener
             f"{'without' if generator.guided else 'with'} belongs: run the stage that writes it again"
         )
     return generator
+
+
+def _load_baselines(weights: Mapping[str, Path], device: torch.device) -> dict[str, tuple[Baseline, BaselineMetadata]]:
+    """Other papers' systems that are trained."""
+    loaded: dict[str, tuple[Baseline, BaselineMetadata]] = {}
+    for name, path in weights.items():
+        baseline, metadata = load_baseline(path, device)
+        if metadata.system != name.partition(SEED)[0]:
+            raise CheckpointError(f"{path} holds {metadata.system}: run train_baselines@{name} again")
+        if metadata.images:
+            loaded[name] = baseline, metadata
+    if len(loaded) < len(weights):
+        say(f"Not trained, so not measured: {', '.join(sorted(weights.keys() - loaded.keys()))}")
+    return loaded
+
+
+def _folder(name: str) -> str:
+    """The input in which the weights of a model lie."""
+    return {**MODELS, **BASELINES}[name.partition(SEED)[0]].folder
+
+
+def _seeds_of(folder: Path) -> list[int]:
+    """The seeds that a system was trained with, the first one's weights first."""
+    path = folder / SEEDS / "seeds.json"
+    try:
+        return [int(seed) for seed in json.loads(path.read_text(encoding="utf-8"))["seeds"]]
+    except FileNotFoundError:
+        return [0]  # alone, whichever it was
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}): run train_baselines@{folder.name} again") from error
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """What a training and those it started from took; None where one of them did not say."""
+
+    images: int | None = None
+    seconds: float | None = None
+    device: str | None = None
+
+
+# what a training starts from, where that is a model with a row of its own: its images and seconds count, too
+STARTS = {"gwainet": "psnr_phase", "gwanet": "psnr_phase", "banet": "banet_psnr", "srgan": "srresnet"}
+
+
+def _costs(folders: Mapping[str, Path]) -> dict[str, _Cost]:
+    """Model -> what its training took; `folders` are those that the training stages wrote."""
+    found = {name: Took.read(folder) for name, folder in folders.items()}
+    costs: dict[str, _Cost] = {}
+    for name, own in found.items():
+        system, at, seed = name.partition(SEED)
+        before = None if system not in STARTS else found.get(STARTS[system] + at + seed)
+        chain = [own] if system not in STARTS else [before, own]
+        known = [took for took in chain if took is not None]
+        if len(known) < len(chain):
+            costs[name] = _Cost()
+            continue
+        devices = dict.fromkeys(took.device for took in known)
+        costs[name] = _Cost(
+            sum(took.images for took in known),
+            round(sum(took.seconds for took in known), 3),
+            ", then ".join(devices),
+        )
+    return costs
+
+
+def _again(model: SuperResolver) -> Callable[[], SuperResolver]:
+    """What builds a model of the same sizes, as it is written: its operations are counted so, whatever is composed."""
+    if isinstance(model, Baseline):
+        return lambda: Baseline(model.system, model.means, model.narrow)
+    assert isinstance(model, Generator)
+    return lambda: Generator(model.networks, model.means, model.guided, model.guide_optional)
 
 
 def choose_faces(rows: Rows, identity: Rows, count: int | None, seed: int) -> Rows:

@@ -97,6 +97,7 @@ class Outcome:
         validation: numbers at that step.
         curves: a row a logged step.
         validations: a row a validation.
+        seconds: that it took, over all runs of an interrupted training, up to each one's last checkpoint.
     """
 
     steps: int = 0
@@ -104,6 +105,7 @@ class Outcome:
     validation: dict[str, float] = field(default_factory=dict)
     curves: list[dict[str, float]] = field(default_factory=list)
     validations: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
 
     def metrics(self) -> dict[str, float]:
         """Headline numbers."""
@@ -136,6 +138,7 @@ def _fit(phase: Phase, plan: Plan, checkpoints: Checkpoints, recorder: Recorder,
     done = saved = logged = outcome.steps
     if outcome.curves:
         logged = int(outcome.curves[-1]["step"])
+    started = time.monotonic() - outcome.seconds
     distributed.same_weights(phase.modules, device)
     log_every = max(1, plan.steps // CURVE_POINTS)
     saved_at, signalled = time.monotonic(), None
@@ -178,6 +181,7 @@ def _fit(phase: Phase, plan: Plan, checkpoints: Checkpoints, recorder: Recorder,
                 since = {name: float(value) for name, value in sums.items()}
                 check_losses(since, {}, (logged + 1, outcome.steps), _kept(checkpoints, saved))
                 check_weights(phase.modules, outcome.steps, _kept(checkpoints, saved))
+                outcome.seconds = time.monotonic() - started
                 _save(phase, checkpoints, outcome, best_state, sums)
                 saved_at, saved = time.monotonic(), outcome.steps
             if signalled is not None:
@@ -188,6 +192,7 @@ def _fit(phase: Phase, plan: Plan, checkpoints: Checkpoints, recorder: Recorder,
     if signalled is not None:  # handed on to whom it would have reached, now that the checkpoint is written
         signal.raise_signal(signalled)
     check_weights(phase.modules, outcome.steps, _kept(checkpoints, saved))
+    outcome.seconds = time.monotonic() - started
     if outcome.steps > done and distributed.is_first():
         _save(phase, checkpoints, outcome, best_state, sums)  # what follows may be stopped, too
     if plan.best and plan.steps and outcome.kept_step == 0:

@@ -27,6 +27,7 @@ from gwainet.params import (
     PretrainWnet,
     SchedulePart,
     TrainAdversarial,
+    TrainBaseline,
     Training,
     TrainPsnr,
 )
@@ -44,7 +45,7 @@ from gwainet.training.validation import gains_over_bicubic, mean_psnr, over_batc
 
 _CPU = torch.device("cpu")
 
-Settings = PretrainInet | PretrainWnet | TrainPsnr | TrainAdversarial
+Settings = PretrainInet | PretrainWnet | TrainPsnr | TrainAdversarial | TrainBaseline
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -66,12 +67,12 @@ def adam(
     )
 
 
-def _on(device: torch.device, module: M) -> M:
+def on_device(device: torch.device, module: M) -> M:
     """The module on a device; left alone where it is there: tensors without values cannot be moved (gwainet.plan)."""
     return module if all(parameter.device == device for parameter in module.parameters()) else module.to(device)
 
 
-class _Rates:
+class Rates:
     """The learning rates of a phase: by its schedule (L12), and by warm-up and decay.
 
     Attributes:
@@ -121,14 +122,17 @@ class TrainingPhase(ABC):
         samplers: of its batches.
         feeds: that bring them to the device.
         rates: of learning.
+        capturable: whether its updates read nothing that the host decides.
     """
+
+    capturable = True
 
     device: torch.device
     modules: dict[str, nn.Module]
     optimisers: dict[str, torch.optim.Optimizer]
     samplers: list[BatchSampler]
     feeds: list[Feed[Any]] = []  # noqa: RUF012  (replaced, never changed)
-    rates: _Rates
+    rates: Rates
 
     def use(self, engine: Engine) -> None:
         """Compute steps as an engine does; without, the plain way."""
@@ -139,7 +143,7 @@ class TrainingPhase(ABC):
         self.engine = engine
         self.feeds = self._feeds(engine)
         self._compile(engine)
-        self._captured = Captured() if engine.graphed else None
+        self._captured = Captured() if engine.graphed and self.capturable else None
 
     def step(self, step: int) -> dict[str, Tensor]:
         """The updates of a step; its losses may be overwritten by the next step's."""
@@ -187,14 +191,14 @@ class WarpPhase(TrainingPhase):
     def __init__(
         self, wnet: Wnet, sampler: Sampler, faces: Faces, settings: PretrainWnet, device: torch.device
     ) -> None:
-        self.wnet, self.sampler, self.faces, self.device = _on(device, wnet), sampler, faces, device
+        self.wnet, self.sampler, self.faces, self.device = on_device(device, wnet), sampler, faces, device
         self.batches = BatchSampler(faces, settings.batch_size, settings.seed, "generator", settings.horizontal_flip)
         self.rows = validation_rows(faces, settings)
         self.mean = column(faces.means.hr, device)
         self.modules = {"wnet": self.wnet}
         optimiser = adam(self.wnet.parameters(), settings, settings.learning_rate, device)
         self.optimisers = {"wnet": optimiser}
-        self.rates = _Rates(settings, len(self.batches.targets), self.optimisers)
+        self.rates = Rates(settings, len(self.batches.targets), self.optimisers)
         self.samplers = [self.batches]
         self.use(PLAIN)
 
@@ -217,7 +221,7 @@ class WarpPhase(TrainingPhase):
         with self.engine.autocast(self.device):
             warped, _ = self._warped(batch.i_lru, batch.i_gi, self._wnet)
         loss = losses.content_loss(warped, batch.i_gt)
-        _update(self.optimisers["wnet"], loss)
+        descend(self.optimisers["wnet"], loss)
         return {"warp": loss}
 
     @torch.inference_mode()
@@ -253,7 +257,7 @@ class _GeneratorPhase(TrainingPhase):
     """What the phases that train a generator share: its batches, its average, its validation."""
 
     def __init__(self, generator: Generator, faces: Faces, settings: GeneratorTraining, device: torch.device) -> None:
-        self.generator, self.faces, self.device = _on(device, generator), faces, device
+        self.generator, self.faces, self.device = on_device(device, generator), faces, device
         self.rows = validation_rows(faces, settings)
         self.average = Average(self.generator, settings.ema_decay)
         self.kept = self.average.kept
@@ -275,7 +279,7 @@ class _GeneratorPhase(TrainingPhase):
         """I_SR as steps compute it, float32 at least. Shapes: -> (B, 3, H, W)."""
         with self.engine.autocast(self.device):
             i_sr: Tensor = self._generator(batch.i_lr, batch.i_lru, batch.i_gi).i_sr
-        return _precise(i_sr)
+        return precise(i_sr)
 
     def validate(self) -> dict[str, float]:
         """PSNR with the fixed guides, dB (M1)."""
@@ -307,7 +311,7 @@ class PsnrPhase(_GeneratorPhase):
                 }
             )
         self.optimisers = {"generator": optimiser}
-        self.rates = _Rates(settings, len(self.batches.targets), self.optimisers)
+        self.rates = Rates(settings, len(self.batches.targets), self.optimisers)
         self.samplers = [self.batches]
         self.use(PLAIN)
 
@@ -319,7 +323,7 @@ class PsnrPhase(_GeneratorPhase):
         """One update of Wnet and Gnet."""
         batch = self.feed.batch()
         loss = losses.content_loss(self._super_resolved(batch), batch.i_gt)
-        _update(self.optimisers["generator"], loss)
+        descend(self.optimisers["generator"], loss)
         return {"content": loss}
 
 
@@ -339,8 +343,8 @@ class AdversarialPhase(_GeneratorPhase):
         device: torch.device,
     ) -> None:
         super().__init__(generator, faces, settings, device)
-        self.critic = _on(device, critic)
-        self.inet = None if inet is None else _on(device, inet)
+        self.critic = on_device(device, critic)
+        self.inet = None if inet is None else on_device(device, inet)
         self.settings = settings
         self.batches = _batches(faces, settings, "generator")
         self.critic_batches = _batches(faces, settings, "critic")
@@ -351,7 +355,7 @@ class AdversarialPhase(_GeneratorPhase):
             "generator": adam(generator.parameters(), settings, first, device),
             "critic": adam(critic.parameters(), settings, first, device),
         }
-        self.rates = _Rates(settings, len(self.batches.targets), self.optimisers)
+        self.rates = Rates(settings, len(self.batches.targets), self.optimisers)
         self.use(PLAIN)
 
     def _feeds(self, engine: Engine) -> list[Feed[Any]]:
@@ -389,7 +393,7 @@ class AdversarialPhase(_GeneratorPhase):
         """D of pictures as steps compute it, float32 at least."""
         with self.engine.autocast(self.device):
             judged: Tensor = self.critic(image)
-        return _precise(judged)
+        return precise(judged)
 
     def critic_update(self, i_sr: Tensor, i_gt: Tensor, number: int) -> dict[str, Tensor]:
         """One update of Cnet (Eq. 8), by the batch of this number."""
@@ -403,7 +407,7 @@ class AdversarialPhase(_GeneratorPhase):
             penalty = losses.gradient_penalty(gradient_at, i_sr, i_gt, epsilon)
             fake, real = self._judged(i_sr), self._judged(i_gt)
             loss, distance = losses.critic_loss(fake, real, penalty, self.settings.lambda_gp), "wasserstein"
-        _update(self.optimisers["critic"], loss)
+        descend(self.optimisers["critic"], loss)
         return {"critic": loss, distance: (real.mean() - fake.mean()).detach(), "penalty": penalty}
 
     def generator_update(self) -> dict[str, Tensor]:
@@ -421,10 +425,10 @@ class AdversarialPhase(_GeneratorPhase):
                 with torch.no_grad():
                     embedding_gt = self._inet(batch.i_gt)
                 embedding_sr = self._inet(i_sr)
-            identity = losses.identity_loss(_precise(embedding_sr), _precise(embedding_gt))
+            identity = losses.identity_loss(precise(embedding_sr), precise(embedding_gt))
         lambda_id = self.settings.lambda_id if self.inet is not None else 0.0
         loss = losses.total_loss(content, adversarial, identity, self.settings.lambda_adv, lambda_id)
-        _update(self.optimisers["generator"], loss)
+        descend(self.optimisers["generator"], loss)
         self.critic.requires_grad_(True)
         return {"total": loss, "content": content, "adversarial": adversarial, "identity": identity}
 
@@ -433,7 +437,7 @@ class IdentityPhase(TrainingPhase):
     """Inet as a siamese network: do two pictures show one person? (Sec. 3.2, Eq. 5; Sec. 4.2; L5)."""
 
     def __init__(self, inet: Inet, head: PairHead, faces: Faces, settings: PretrainInet, device: torch.device) -> None:
-        self.inet, self.head, self.faces, self.device = _on(device, inet), _on(device, head), faces, device
+        self.inet, self.head, self.faces, self.device = on_device(device, inet), on_device(device, head), faces, device
         self.pairs = PairSampler(faces, settings.batch_size, settings.seed)
         self.rows = validation_rows(faces, settings)
         split = faces.manifest["split"].to_numpy()
@@ -444,7 +448,7 @@ class IdentityPhase(TrainingPhase):
         self.modules = {"inet": inet, "head": head}
         parameters = itertools.chain(inet.parameters(), head.parameters())
         self.optimisers = {"inet": adam(parameters, settings, settings.learning_rate, device)}
-        self.rates = _Rates(settings, len(self.pairs.anchors.targets), self.optimisers)
+        self.rates = Rates(settings, len(self.pairs.anchors.targets), self.optimisers)
         self.samplers = [self.pairs.anchors]
         self.use(PLAIN)
 
@@ -465,8 +469,8 @@ class IdentityPhase(TrainingPhase):
         pairs = self.feed.batch()
         with self.engine.autocast(self.device):
             logit = self.head(*self._inet(torch.cat([pairs.first, pairs.second])).chunk(2))
-        loss = losses.pair_loss(_precise(logit), pairs.same)
-        _update(self.optimisers["inet"], loss)
+        loss = losses.pair_loss(precise(logit), pairs.same)
+        descend(self.optimisers["inet"], loss)
         return {"pair": loss}
 
     @torch.inference_mode()
@@ -521,12 +525,13 @@ def steps_of(epochs: float, targets: int, batch_size: int) -> int:
     return max(1, steps) if epochs > 0 else 0
 
 
-def _precise(made: Tensor) -> Tensor:
+def precise(made: Tensor) -> Tensor:
     """What autocast made, for a loss: float32, or float64 if it is."""
     return made.to(torch.promote_types(made.dtype, torch.float32))
 
 
-def _update(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+def descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One step down a loss; of several processes, all the same one."""
     optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     distributed.average_gradients(parameter for group in optimiser.param_groups for parameter in group["params"])

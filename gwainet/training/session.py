@@ -1,8 +1,8 @@
-"""What the four training stages share: device, checkpoints, training, and the files a training leaves."""
+"""What the training stages share: device, checkpoints, training, and the files a training leaves."""
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -12,17 +12,19 @@ import gwainet
 from gwainet.dataset import Faces
 from gwainet.errors import CheckpointError
 from gwainet.files import code_digest, file_digest, staged_directory, write_json
-from gwainet.nets.model import Metadata, save_weights
+from gwainet.nets.model import Describing, Metadata, save_weights
 from gwainet.params import Params, TrainAdversarial
 from gwainet.progress import say
 from gwainet.recorder import Recorder
 from gwainet.training import KEEP, distributed, launch
 from gwainet.training.checkpoint import Checkpoints
 from gwainet.training.device import choose_device, device_facts
+from gwainet.training.device import describe as describe_device
 from gwainet.training.engine import take_up
 from gwainet.training.loop import Outcome, Phase, Plan, fit
 from gwainet.training.phases import Settings, TrainingPhase, total_steps
 from gwainet.training.pictures import histogram
+from gwainet.training.took import Took
 from gwainet.training.trials import peak_memory, steps_to_make
 
 GAINS_TITLE = "PSNR of each validation face over bicubic"
@@ -53,6 +55,7 @@ class Session:
         inputs: weights files it starts from or uses.
         work: directory of checkpoints.
         recorder: where numbers and pictures go.
+        code: files and folders of `gwainet` that the training depends on, beside those that all do.
 
     Raises:
         CheckpointError: one of `inputs` is missing.
@@ -67,6 +70,7 @@ class Session:
         inputs: Mapping[str, Path],
         work: Path,
         recorder: Recorder,
+        code: Sequence[str] = (),
     ) -> None:
         for path in inputs.values():
             if not path.is_file():
@@ -79,7 +83,7 @@ class Session:
         fingerprint = {
             **{name: json.dumps(value) for name, value in params.flat(sections).items()},
             "faces": faces.digest,
-            "code": code_digest(Path(gwainet.__file__).parent, [*_CODE, f"stages/{stage.split('@')[0]}.py"]),
+            "code": code_digest(Path(gwainet.__file__).parent, [*_CODE, *code, f"stages/{stage.split('@')[0]}.py"]),
             **{name: file_digest(path) for name, path in inputs.items()},
         }
         self.checkpoints = Checkpoints(work / "checkpoints", stage, fingerprint)
@@ -96,6 +100,8 @@ class Session:
         best: str | None = None,
         patience: int | None = None,
         counts: Mapping[str, int] | None = None,
+        describe: Callable[[str], Describing] | None = None,
+        finish: Callable[[Path], None] | None = None,
     ) -> None:
         """Train a phase as long as `settings` say, resuming an interrupted training, and write `out` in one piece.
 
@@ -111,6 +117,8 @@ class Session:
             best: name of the validation number whose highest value decides which weights are kept; None: the last.
             patience: validations without a new best after which training stops (L11).
             counts: what else a step does, name -> times; its total joins the stage's numbers.
+            describe: kind -> what a weights file of it says of itself; None: what a network of ours does.
+            finish: writes more into the directory, before it takes its place.
         """
         launch.check_share(settings.batch_size, distributed.size())
         engine = take_up(phase, self.params.runtime, self.device, self.faces, distributed.size())
@@ -127,10 +135,15 @@ class Session:
         networks, faces = self.params.networks, self.faces
         with staged_directory(out) as directory:
             for file, (kind, module) in keep.items():
-                metadata = Metadata(kind, networks, faces.means, faces.height, faces.width, guided, guide_optional)
-                save_weights(directory / file, module, metadata)
+                own = Metadata(kind, networks, faces.means, faces.height, faces.width, guided, guide_optional)
+                save_weights(directory / file, module, describe(kind) if describe else own)
             totals = {name: float(outcome.steps * times) for name, times in (counts or {}).items()}
             self._write(directory, phase, outcome, totals)
+            self.recorder.metrics({"training_seconds": outcome.seconds})
+            seen = outcome.steps * settings.batch_size
+            Took(seen, round(outcome.seconds, 3), describe_device(self.device), distributed.size()).write(directory)
+            if finish is not None:
+                finish(directory)
             if gains is not None:
                 gains.to_csv(directory / "gains.csv", index=False)
                 self.recorder.picture("gains", histogram(gains["gain"].to_numpy(), GAINS_TITLE, "dB"), outcome.steps)

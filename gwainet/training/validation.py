@@ -12,7 +12,7 @@ from PIL import Image
 
 from gwainet import images
 from gwainet.dataset import Faces, Rows
-from gwainet.nets.model import Generator
+from gwainet.nets.model import SuperResolver
 from gwainet.params import Training
 from gwainet.psnr import psnr
 from gwainet.tensors import column, to_uint8
@@ -38,12 +38,12 @@ def over_batches(work: Callable[[slice], R], count: int) -> list[R]:
     return distributed.gather([work(batch) for batch in distributed.own(batches)], len(batches))
 
 
-def mean_psnr(generator: Generator, faces: Faces, rows: Rows) -> float:
+def mean_psnr(generator: SuperResolver, faces: Faces, rows: Rows) -> float:
     """Mean over the images of PSNR in dB, with the fixed guides (M1)."""
     return float(np.mean(image_psnr(generator, faces, rows)))
 
 
-def image_psnr(generator: Generator, faces: Faces, rows: Rows) -> npt.NDArray[np.float64]:
+def image_psnr(generator: SuperResolver, faces: Faces, rows: Rows) -> npt.NDArray[np.float64]:
     """PSNR of each image in dB, with the fixed guides; several processes share them out. Shapes: (N,) -> (N,)."""
 
     def measure(batch: slice) -> list[float]:
@@ -54,7 +54,7 @@ def image_psnr(generator: Generator, faces: Faces, rows: Rows) -> npt.NDArray[np
     return np.array(list(itertools.chain(*over_batches(measure, len(rows)))))
 
 
-def gains_over_bicubic(generator: Generator, faces: Faces, rows: Rows) -> pd.DataFrame:
+def gains_over_bicubic(generator: SuperResolver, faces: Faces, rows: Rows) -> pd.DataFrame:
     """A line a face: `row`, `identity`, `bicubic` and `psnr` in dB, `gain`, by which the second is higher."""
     bicubic = np.array([psnr(images.upscale(faces.lr[row]), faces.hr[row]) for row in rows])
     model = image_psnr(generator, faces, rows)
@@ -63,7 +63,7 @@ def gains_over_bicubic(generator: Generator, faces: Faces, rows: Rows) -> pd.Dat
 
 
 @torch.inference_mode()
-def sample_sheet(generator: Generator, faces: Faces, rows: Rows) -> Image.Image:
+def sample_sheet(generator: SuperResolver, faces: Faces, rows: Rows) -> Image.Image:
     """Fixed validation faces and what the generator makes of them; without a guide: LR, SR, ground truth and error."""
     rows = sample_rows(rows)
     batch = faces.batch(rows, faces.guide_row[rows], next(generator.parameters()).device)

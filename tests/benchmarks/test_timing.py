@@ -55,5 +55,5 @@ def test_ratios_are_of_the_same_round():
 
 def test_every_case_belongs_to_a_group_and_compares_two_forms_or_more():
     for case in CASES.values():
-        assert case.group in {"training", "inference", "preparation", "pairs"}
+        assert case.group in {"training", "inference", "preparation", "pairs", "metrics"}
         assert len(case.forms) >= 2

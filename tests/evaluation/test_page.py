@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gwainet.dataset import Split
+from gwainet.evaluation.measure import Measured
 from gwainet.evaluation.page import (
     FACES,
     MOST_BINS,
@@ -70,7 +71,7 @@ def measured(people: int, images: int = 2, better: float = 1.0, name: str = "per
 
 
 def report_of(table: pd.DataFrame, params: Params = PARAMS) -> BenchmarkReport:
-    return make_report(params, "p" * 12, "d" * 64, table, WEIGHTS, None)
+    return make_report(params, "p" * 12, "d" * 64, Measured(table, {}, {}, {}), WEIGHTS, None)
 
 
 def page_of(table: pd.DataFrame, settings: Mapping[str, object] | None = None) -> str:

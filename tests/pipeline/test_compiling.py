@@ -140,7 +140,7 @@ def test_photos_are_mounted_where_they_are_read_and_checkpoints_where_they_are_w
         expected = {}
         if "source" in stage.inputs and params.fetch_faces.source != "drawn":
             expected["/gwainet/data/source"] = "gwainet-source"
-        if stage.trains:
+        if stage.keeps_work:
             expected["/gwainet/.gwainet"] = "gwainet-work"
         assert names == expected
 
@@ -166,7 +166,7 @@ def test_photos_from_a_bucket_that_params_name_need_no_volume(tmp_path):
     params = profile("celeba", *location)
     for task, pod in compiled(tmp_path, params).kubernetes.items():
         assert [mount.pvc_name_parameter.runtime_value.constant.string_value for mount in pod.pvc_mount] == (
-            ["gwainet-work"] if trains(task) else []
+            ["gwainet-work"] if STAGES[task.split("@")[0]].keeps_work else []
         )
 
 
@@ -256,7 +256,8 @@ def test_a_stage_that_is_given_no_gpu_asks_for_none_and_goes_to_any_node(tmp_pat
     assert not pipeline.kubernetes["benchmark"].tolerations
 
 
-TRAININGS = [name for name, stage in STAGES.items() if stage.trains]
+TRAININGS = [name for name, stage in STAGES.items() if stage.shared]
+ALONE = ("benchmark", "train_baselines")  # one process, one GPU
 
 
 def with_trainings(**settings: Any) -> ClusterSettings:
@@ -276,7 +277,7 @@ def test_several_gpus_of_a_pod_come_with_the_shared_memory_that_nccl_needs(name,
         trains = task.split("@")[0] in TRAININGS
         resources = container["resources"]
         gpus = resources["accelerator"]["resourceCount"] if "accelerator" in resources else "0"
-        assert gpus == ("4" if trains else "1" if task == "benchmark" else "0")
+        assert gpus == ("4" if trains else "1" if task.split("@")[0] in ALONE else "0")
         shared = [(m.mount_path, m.medium, m.size_limit) for m in pipeline.kubernetes[task].empty_dir_mounts]
         assert shared == ([("/dev/shm", "Memory", "4Gi")] if trains else [])
         assert "trainjob" not in pipeline.tasks[task].inputs.parameters

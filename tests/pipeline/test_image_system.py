@@ -163,7 +163,7 @@ def test_the_pipeline_in_containers_writes_the_files_that_it_writes_here(engine:
         code, printed = process.wait(), (roots[name] / "log").read_text()
         assert code == 0, printed
         made[name] = folders(printed)
-    assert len(made["containers"]) == 12
+    assert len(made["containers"]) == 19
     for task, folder in made["containers"].items():
         there, here = files(folder), files(made["here"][task])
         assert there.keys() == here.keys(), task

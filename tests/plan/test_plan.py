@@ -13,8 +13,10 @@ import pytest
 import torch
 from rich.console import Console
 
+from gwainet.baselines import phases as baselines
 from gwainet.dataset import Batch
 from gwainet.errors import DataError
+from gwainet.nets.model import SuperResolver
 from gwainet.params import Params, check_params, load_params
 from gwainet.people.dataset import PARTITION, split_sizes, write_people
 from gwainet.plan import Estimate, ProfilePlan, Sizes, as_dict, data_sizes, make_plan
@@ -36,6 +38,15 @@ ORDER = [
     ("train_adversarial", "gwainet"),
     ("train_adversarial", "gwanet"),
     ("train_adversarial", "banet"),
+    ("train_baselines", "srcnn"),
+    ("train_baselines", "vdsr"),
+    ("train_baselines", "edsr"),
+    ("train_baselines", "srresnet"),
+    ("train_baselines", "srgan"),
+    ("train_baselines", "waveletsrnet"),
+    ("train_baselines", "cascade"),
+    ("train_baselines", "tdae_style"),
+    ("train_baselines", "gfrnet"),
 ]
 
 
@@ -85,6 +96,7 @@ def test_the_plan_counts_what_real_trainings_then_do(project: Project, monkeypat
         return made
 
     monkeypatch.setattr(phases, "adam", watched_adam)
+    monkeypatch.setattr(baselines, "adam", watched_adam)
     monkeypatch.setattr(BatchSampler, "batch", watched_batch)
     monkeypatch.setattr(PairSampler, "rows", watched_pairs)
     for (stage, variant), planned in zip(ORDER, plan.trainings, strict=True):
@@ -95,28 +107,39 @@ def test_the_plan_counts_what_real_trainings_then_do(project: Project, monkeypat
         assert planned.name == (f"{stage}@{variant}" if variant else stage)
         assert planned.steps == metrics(out)["steps"] > 0
         assert sorted(planned.updates.values()) == sorted(updates)
-        assert sorted(planned.targets.values()) == sorted(targets.values())
+        if stage == "train_baselines":  # all its parts are updated on the same batches
+            assert max(planned.targets.values()) == targets[0]
+            assert len(targets) == 1
+        else:
+            assert sorted(planned.targets.values()) == sorted(targets.values())
         assert [rate.learning_rate for rate in planned.learning_rates] == rates
         assert planned.learning_rates[-1].until == planned.steps
         assert planned.validations == len(pd.read_csv(out / "validation.csv"))
         assert planned.validation_faces == len(project.faces.targets("validation"))
-        if "critic" in planned.updates:
+        if stage == "train_adversarial":
             assert planned.updates["critic"] == metrics(out)["critic_updates"]
         assert planned.epochs == {part: count / 15 for part, count in planned.targets.items()}
 
 
 def test_a_stage_without_epochs_costs_nothing(project: Project):
-    changes = {"pretrain_inet": {"epochs": 0.0}, "train_adversarial": {"schedule": []}}
+    changes = {
+        "pretrain_inet": {"epochs": 0.0},
+        "train_adversarial": {"schedule": []},
+        "train_baselines": {"epochs": 0.0, "critic_epochs": 0.0, "narrow": 32},
+    }
     plan = make_plan(tiny(**changes), project.root, seconds=0.1)
     for planned in plan.trainings:
-        if planned.name.startswith(("pretrain_inet", "train_adversarial")):
+        if planned.name.startswith(("pretrain_inet", "train_adversarial", "train_baselines")):
             assert (planned.steps, planned.macs, planned.validations, planned.updates) == (0, 0, 0, {})
             assert (planned.timing, planned.seconds) == (None, None)
 
 
 def test_the_operations_of_a_profile_are_those_of_its_trainings(project: Project):
     plan = make_plan(tiny(), project.root)
-    assert all(planned.macs == planned.steps * planned.step_macs > 0 for planned in plan.trainings)
+    for planned in plan.trainings:
+        assert planned.step_macs == planned.macs // planned.steps > 0
+        if planned.name != "train_baselines@gfrnet":  # whose first steps are other ones
+            assert planned.macs == planned.steps * planned.step_macs
     assert plan.macs == sum(planned.macs for planned in plan.trainings)
     with_inet, without = (p.step_macs for p in plan.trainings if p.name.endswith(("gwainet", "gwanet")))
     assert with_inet > without
@@ -215,6 +238,18 @@ def test_times_are_of_real_steps_and_the_estimate_is_steps_and_validations(proje
     assert plan.seconds.about == pytest.approx(sum(p.seconds.about for p in plan.trainings if p.seconds))
 
 
+def test_further_seeds_count_in_the_totals_and_not_in_the_lines(tmp_path: Path):
+    one = make_plan(tiny(), tmp_path, images=100)
+    three = make_plan(tiny(train_baselines=TRAINING["train_baselines"] | {"more_seeds": [1, 2]}), tmp_path, images=100)
+    others = [planned for planned in one.trainings if planned.name.startswith("train_baselines@")]
+    assert [planned.macs for planned in three.trainings] == [planned.macs for planned in one.trainings]
+    assert sum(planned.macs for planned in others) > 0
+    assert three.macs - one.macs == 2 * sum(planned.macs for planned in others)
+    text = StringIO()
+    show(three, Console(file=text, width=200))
+    assert "trained 3 times (more_seeds)" in " ".join(text.getvalue().split())
+
+
 def test_without_seconds_a_small_batch_is_scaled_up(tmp_path: Path):
     params = tiny(train_psnr={"batch_size": 12})
     timing = time_phase("train_psnr", "guided", params, write_noise(tmp_path, 48, 40), CPU, seconds=0.0)
@@ -231,7 +266,10 @@ def test_a_rehearsed_phase_has_the_networks_and_the_batch_of_its_stage(tmp_path:
     if stage == "train_adversarial":
         assert (losses["identity"] > 0) == (variant == "gwainet")
     generator = phase.modules.get("generator")
-    if generator is not None:
+    if stage == "train_baselines":
+        assert isinstance(generator, SuperResolver)
+        assert generator.guided == (variant == "gfrnet")
+    elif generator is not None:
         assert generator.guided == (variant != "banet")
 
 

@@ -49,6 +49,7 @@ PROFILE: dict[str, Any] = {
         "validate_every": 1000,
         "validation_faces": 8,
     },
+    "train_baselines": {"epochs": 0.0, "critic_epochs": 0.0, "narrow": 32},
     "benchmark": {"splits": ["test"], "grid_faces": 1},
     "register_model": {"name": "faces"},
     # networks of one size take equally long; so small ones as here, on a busy machine, not surely within a quarter

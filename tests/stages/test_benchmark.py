@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import util
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,26 +16,35 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from gwainet import identity
+from gwainet.baselines.model import SYSTEMS as OTHERS
+from gwainet.baselines.model import BaselineMetadata, build_baseline, forward_macs
 from gwainet.dataset import Faces
 from gwainet.errors import CheckpointError, ContractError, DataError, ExtraError
+from gwainet.evaluation import measure as measuring
 from gwainet.evaluation.appearance import appearance
+from gwainet.evaluation.distances import FRECHET, KERNEL, distances
 from gwainet.evaluation.report import BenchmarkReport, SliceReport
+from gwainet.evaluation.show import best_of
 from gwainet.evaluation.slices import SLICES
-from gwainet.evaluation.systems import COMPARISONS, HEADLINE, MODELS, SYSTEMS
+from gwainet.evaluation.systems import BASELINES, COMPARISONS, HEADLINE, MODELS, SYSTEMS
 from gwainet.files import file_digest, write_json
-from gwainet.identity import IDENTITY_METRIC, similarities
+from gwainet.identity import IDENTITY_METRIC, described_as, similarities
 from gwainet.images import upscale
+from gwainet.lpips import LPIPS, load_lpips
 from gwainet.metrics import CONVENTIONS, METRICS, PSNR_CAP, all_metrics, bootstrap_interval, paired_difference
 from gwainet.nets.model import Metadata, build_generator, load_generator, save_weights
-from gwainet.params import Networks, Params, check_params
+from gwainet.params import BaselineRates, Networks, Params, check_params
 from gwainet.recorder import NullRecorder
+from gwainet.stages import STAGES
 from gwainet.stages.benchmark import CODE, choose_faces, run
+from gwainet.training.took import Took
 from tests.faces import write_faces
 
 NETWORKS = Networks(width=8, blocks_per_group=1, warp_blocks=1)
 FOLDERS = {"psnr": ("guided", "banet"), "adversarial": ("gwainet", "gwanet", "banet")}
 IMAGES = {"validation": 9, "test": 12}
 FILES = {"benchmark.json", "benchmark.csv", "metrics.json", "benchmark_table.csv", "grid.png", "benchmark.html"}
+FILES |= {"costs.csv", "figure3.png", "figure4.png", "figure5.png"}
 
 
 @dataclass
@@ -69,10 +79,11 @@ class World:
     @property
     def inputs(self) -> dict[str, Path]:
         names = {"faces": "faces", "passed": "passed.json", "psnr": "train_psnr", "adversarial": "train_adversarial"}
+        names["baselines"] = "train_baselines"
         return {argument: self.root / name for argument, name in names.items()}
 
     def weights(self, name: str) -> Path:
-        model = MODELS[name]
+        model = {**MODELS, **BASELINES}[name]
         return self.inputs[model.folder] / model.variant / "weights.safetensors"
 
 
@@ -98,7 +109,19 @@ def write_world(root: Path, height: int = 48, width: int = 40, guides: str = "sa
         save_weights(
             path, generator, Metadata("generator", networks, faces.means, faces.height, faces.width, model.guided)
         )
+    write_baselines(world, trained=())
     return world
+
+
+def write_baselines(world: World, trained: tuple[str, ...]) -> None:
+    """Weights of every baseline; those not in `trained` say that they are not."""
+    faces = Faces(world.inputs["faces"])
+    for system in OTHERS:
+        path = world.weights(system)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        images = 100 if system in trained else 0
+        metadata = BaselineMetadata(system, 32, faces.means, faces.height, faces.width, images)
+        save_weights(path, build_baseline(system, faces.means, 32, 0), metadata)
 
 
 def make_params(workers: int = 2, **values: object) -> Params:
@@ -155,7 +178,8 @@ def test_the_report_has_its_files_and_follows_its_schema(out, report, faces):
     assert report.data_digest == faces.digest
     assert report.params_digest == make_params().digest(["networks", "benchmark"])
     assert set(report.conventions) == {
-        *CONVENTIONS, IDENTITY_METRIC, "interval", "slices", *(f"slices.{name}" for name in SLICES)
+        *CONVENTIONS, LPIPS, IDENTITY_METRIC, FRECHET, KERNEL, "interval", "slices",
+        *(f"slices.{name}" for name in SLICES),
     }  # fmt: skip
     assert [entry.system for entry in report.systems] == [system.name for system in SYSTEMS]
     assert [(pair.a, pair.b) for pair in report.comparisons] == list(COMPARISONS)
@@ -376,7 +400,7 @@ def test_the_recorder_gets_figures_times_picture_files_and_data(out, notebook, r
 def test_a_second_run_writes_the_same_bytes_whatever_the_number_of_workers(world, out):
     again = world.root / "again"
     run(make_params(workers=1), **world.inputs, out=again, recorder=NullRecorder())
-    for name in FILES:
+    for name in FILES - {"costs.csv"}:  # which has the times of this run
         assert (again / name).read_bytes() == (out / name).read_bytes(), name
 
 
@@ -418,6 +442,17 @@ def test_similarity_of_faces_goes_where_every_metric_goes(identified, notebook, 
         assert notebook.numbers[f"test.{entry.system}.{IDENTITY_METRIC}"] == estimate.mean
         if entry.system in HEADLINE:
             assert headline[entry.system][IDENTITY_METRIC] == round(estimate.mean, 4)
+    truth = [np.array(faces.hr[row]) for row in table["row"].unique()]
+    upscaled = [upscale(np.array(faces.lr[row])) for row in table["row"].unique()]
+    described = [described_as(gt, {"sr": sr}) for gt, sr in zip(truth, upscaled, strict=True)]
+    apart = distances([made["sr"] for _, made in described], [face.descriptor for face, _ in described])
+    by_name = {entry.system: entry.distances["test"] for entry in report.systems}
+    assert by_name["bicubic"].identity_frechet == pytest.approx(apart.frechet, abs=1e-5)
+    assert by_name["bicubic"].identity_kernel == pytest.approx(apart.kernel, abs=1e-5)
+    assert notebook.numbers["test.bicubic.identity_frechet"] == by_name["bicubic"].identity_frechet
+    assert by_name["guide_only-target"].identity_frechet == pytest.approx(0, abs=1e-6)
+    assert {entry.images for entry in by_name.values()} == {4}
+    assert "Kernel distance" in (identified / "benchmark.html").read_text()
     for pair in report.comparisons:
         a, b = of_system(table, pair.a), of_system(table, pair.b)
         wanted = paired_difference(a[IDENTITY_METRIC], b[IDENTITY_METRIC], a["identity"], 200, 0)
@@ -443,6 +478,7 @@ def test_a_report_says_that_similarity_was_not_measured(report, table):
     assert report.identity is None
     assert report.conventions[IDENTITY_METRIC] == "not measured: benchmark.identity is `off`"
     assert IDENTITY_METRIC not in table.columns
+    assert not any(entry.distances for entry in report.systems)
     assert all(IDENTITY_METRIC not in metrics for entry in report.systems for metrics in entry.splits.values())
 
 
@@ -569,3 +605,273 @@ def test_a_model_whose_guide_may_be_left_out_answers_without_it_in_a_row_of_its_
         made = generator.eval().super_resolve(np.array(faces.lr[row])[None]).sr[0]
         expected = all_metrics(made, np.array(faces.hr[row]), np.array(faces.lr[row]))["psnr"]
         assert psnr == pytest.approx(expected, abs=0.02)  # decoders are composed there
+
+
+# ---------------------------------------------------------------- other papers' systems
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Path]:
+    """A world with two systems that are trained, and its report."""
+    world = write_world(tmp_path_factory.mktemp("several"))
+    write_baselines(world, trained=("srcnn", "gfrnet"))
+    run(make_params(), **world.inputs, out=world.root / "report", recorder=NullRecorder())
+    return world, world.root / "report"
+
+
+def test_trained_systems_of_others_have_rows_and_paired_differences_and_untrained_ones_none(several):
+    _, out = several
+    report = BenchmarkReport.model_validate_json((out / "benchmark.json").read_text())
+    ours = [system.name for system in SYSTEMS]
+    rows = [entry.system for entry in report.systems]
+    assert set(rows) == {*ours, "srcnn", "gfrnet", "gfrnet-r", "gfrnet-target"}
+    assert [name for name in rows if name in ours] == ours
+    assert rows.index("srcnn") < rows.index("banet_psnr")
+    assert [(pair.a, pair.b) for pair in report.comparisons] == [
+        *COMPARISONS, ("gwainet", "srcnn"), ("gwainet", "gfrnet")
+    ]  # fmt: skip
+    table = pd.read_csv(out / "benchmark.csv")
+    assert set(table["system"]) == set(rows)
+    assert (of_system(table, "srcnn")["guide_row"] == -1).all()
+    assert (of_system(table, "gfrnet")["guide_row"] >= 0).all()
+    pair = report.comparisons[-1].splits["test"]["psnr"].mean
+    test = table[table["split"] == "test"]
+    difference = of_system(test, "gwainet")["psnr"].mean() - of_system(test, "gfrnet")["psnr"].mean()
+    assert pair == pytest.approx(difference, abs=1e-5)
+    page = (out / "benchmark.html").read_text()
+    assert "SRCNN" in page
+    assert "GFRNet-style" in page
+
+
+def test_the_report_says_what_each_system_costs_and_what_it_saw(several, faces):
+    _, out = several
+    models = BenchmarkReport.model_validate_json((out / "benchmark.json").read_text()).models
+    assert set(models) == {*MODELS, "srcnn", "gfrnet"}
+    assert (models["srcnn"].images, models["srcnn"].narrow) == (100, 32)
+    assert (models["gwainet"].images, models["gwainet"].narrow) == (None, None)
+    for name, model in models.items():
+        assert model.macs is not None
+        assert model.macs > 0, name
+    made = forward_macs(lambda: build_baseline("srcnn", faces.means, 32, 0), faces.height, faces.width)
+    assert models["srcnn"].macs == made == (2 * 243 + 2 + 3 * 25) * faces.height * faces.width
+    ours = [models[name].macs or 0 for name in ("gwainet", "gwanet", "banet")]
+    assert ours[0] == ours[1] > ours[2]
+
+
+def test_the_papers_figures_have_a_column_for_each_system_that_answered(out, several):
+    """LR, bicubic, BAnet, GWAnet, GWAInet and GT, and the two systems that one world has on top; 4 pixels between."""
+    widths = [Image.open(of / "figure3.png").width for of in (out, several[1])]
+    assert widths == [(40 + 4) * columns + 4 for columns in (6, 8)]
+    assert Image.open(out / "figure4.png").width == (40 + 4) * 10 + 4
+    assert Image.open(out / "figure5.png").width == (40 + 4) * 8 + 4
+
+
+def test_the_systems_are_the_same_everywhere():
+    assert tuple(BASELINES) == tuple(OTHERS) == STAGES["train_baselines"].variants
+    assert tuple(BaselineRates.model_fields) == tuple(OTHERS)
+    assert all(BASELINES[name].guided == facts.guided for name, facts in OTHERS.items())
+
+
+def test_a_system_under_anothers_name_is_refused(tmp_path):
+    world = write_world(tmp_path)
+    (world.weights("srcnn")).write_bytes(world.weights("vdsr").read_bytes())
+    with pytest.raises(CheckpointError, match="holds vdsr: run train_baselines@srcnn again"):
+        run(make_params(), **world.inputs, out=tmp_path / "report", recorder=NullRecorder())
+    assert not (tmp_path / "report").exists()
+
+
+# ---------------------------------------------------------------- several seeds, costs
+
+
+def write_seeds(world: World, system: str, seeds: list[int]) -> None:
+    """Weights of further seeds beside those of a system."""
+    faces, folder = Faces(world.inputs["faces"]), world.weights(system).parent / "seeds"
+    write_json(folder / "seeds.json", {"seeds": seeds})
+    for seed in seeds[1:]:
+        metadata = BaselineMetadata(system, 32, faces.means, faces.height, faces.width, 100)  # type: ignore[arg-type]
+        baseline = build_baseline(system, faces.means, 32, seed)  # type: ignore[arg-type]
+        (folder / str(seed)).mkdir()
+        save_weights(folder / str(seed) / "weights.safetensors", baseline, metadata)
+
+
+def test_a_system_of_several_seeds_has_their_spread_and_the_first_ones_figures(tmp_path, capsys):
+    world = write_world(tmp_path)
+    write_baselines(world, trained=("srcnn", "gfrnet"))
+    run(make_params(), **world.inputs, out=tmp_path / "one", recorder=NullRecorder())
+    write_seeds(world, "srcnn", [0, 3, 5])
+    write_seeds(world, "gfrnet", [0, 4])
+    run(make_params(), **world.inputs, out=tmp_path / "several", recorder=NullRecorder())
+    one, several = (
+        BenchmarkReport.model_validate_json((tmp_path / name / "benchmark.json").read_text())
+        for name in ("one", "several")
+    )
+    assert [(e.system, e.splits) for e in one.systems] == [(e.system, e.splits) for e in several.systems]
+    assert one.comparisons == several.comparisons
+    assert [(e.system, e.seeds.seeds) for e in several.systems if e.seeds] == [("srcnn", [0, 3, 5]), ("gfrnet", [0, 4])]
+    assert not any(entry.seeds for entry in one.systems)
+    assert set(several.models) - set(one.models) == {"srcnn@3", "srcnn@5", "gfrnet@4"}
+    table = pd.read_csv(tmp_path / "several/benchmark.csv")
+    assert (of_system(table, "gfrnet@4")["guide_row"] == of_system(table, "gfrnet")["guide_row"].to_numpy()).all()
+    spread = next(e.seeds for e in several.systems if e.system == "srcnn")
+    assert spread is not None
+    for split in IMAGES:
+        of_split = table[table["split"] == split]
+        means = [of_system(of_split, name)["ssim"].mean() for name in ("srcnn", "srcnn@3", "srcnn@5")]
+        found = spread.splits[split]["ssim"]
+        assert found.mean == pytest.approx(np.mean(means), abs=2e-6)
+        assert found.deviation == pytest.approx(np.std(means, ddof=1), abs=2e-6)
+        assert (found.lowest, found.highest) == pytest.approx((min(means), max(means)), abs=2e-6)
+        assert found.deviation > 0
+    assert "over seeds" in capsys.readouterr().err
+    assert "Spread over seeds" in (tmp_path / "several/benchmark.html").read_text()
+
+
+def test_a_seeds_list_that_is_damaged_is_named(tmp_path):
+    world = write_world(tmp_path)
+    write_baselines(world, trained=("srcnn",))
+    folder = world.weights("srcnn").parent / "seeds"
+    folder.mkdir()
+    (folder / "seeds.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"seeds\.json is damaged.*train_baselines@srcnn"):
+        run(make_params(), **world.inputs, out=tmp_path / "out", recorder=NullRecorder())
+
+
+def test_what_a_model_cost_counts_what_it_started_from(tmp_path):
+    world = write_world(tmp_path)
+    write_baselines(world, trained=("srresnet", "srgan", "vdsr"))
+    for name, seconds in {"psnr_phase": 100.0, "gwainet": 20.0, "srresnet": 7.0, "srgan": 3.0, "gwanet": 5.0}.items():
+        Took(int(10 * seconds), seconds, "GPU X" if name == "srgan" else "CPU", 1).write(world.weights(name).parent)
+    run(make_params(), **world.inputs, out=tmp_path / "out", recorder=NullRecorder())
+    report = BenchmarkReport.model_validate_json((tmp_path / "out/benchmark.json").read_text())
+    found = {name: (m.images, m.training_seconds, m.training_device) for name, m in report.models.items()}
+    assert found["psnr_phase"] == (1000, 100.0, "CPU")
+    assert found["gwainet"] == (1200, 120.0, "CPU")
+    assert found["gwanet"] == (1050, 105.0, "CPU")
+    assert found["srgan"] == (100, 10.0, "CPU, then GPU X")  # its weights say how many images, srresnet's included
+    assert found["banet"] == (None, None, None)
+    assert found["vdsr"] == (100, None, None)
+    costs = pd.read_csv(tmp_path / "out/costs.csv").set_index("model")
+    assert set(costs.index) == set(report.models)
+    assert costs.loc["gwainet", "training_seconds"] == 120.0
+    assert (costs["seconds_per_image"] > 0).all()
+    assert costs["device"].str.startswith("CPU").all()
+    assert costs.loc["vdsr", "macs"] == report.models["vdsr"].macs
+
+
+# ---------------------------------------------------------------- LPIPS
+
+
+@pytest.fixture(scope="module")
+def lpips_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    tensors = {}
+    layers = {0: (64, 3, 11), 3: (192, 64, 5), 6: (384, 192, 3), 8: (256, 384, 3), 10: (256, 256, 3)}
+    for place, (index, (after, before, kernel)) in enumerate(layers.items()):
+        tensors[f"features.{index}.weight"] = torch.randn(after, before, kernel, kernel) / (before * kernel**2) ** 0.5
+        tensors[f"features.{index}.bias"] = torch.zeros(after)
+        tensors[f"lin{place}.model.1.weight"] = torch.rand(1, after, 1, 1)
+    path = tmp_path_factory.mktemp("lpips") / "lpips.pt"
+    torch.save(tensors, path)
+    return path
+
+
+def test_lpips_is_measured_with_the_users_weights_and_lower_is_better(world, faces, lpips_weights, tmp_path):
+    params = make_params(lpips_weights=[str(lpips_weights)], splits=["test"], max_faces=4)
+    run(params, **world.inputs, out=tmp_path / "out", recorder=NullRecorder())
+    report = BenchmarkReport.model_validate_json((tmp_path / "out/benchmark.json").read_text())
+    table = pd.read_csv(tmp_path / "out/benchmark.csv")
+    assert report.metrics == (*METRICS, LPIPS)
+    assert report.lpips is not None
+    assert report.lpips.weights_digests == {"lpips.pt": file_digest(lpips_weights)}
+    assert "LPIPS v0.1" in report.conventions[LPIPS]
+    network = load_lpips([lpips_weights], torch.device("cpu"))
+    for entry in of_system(table, "bicubic").itertuples():
+        (value,) = network.of_pictures(
+            upscale(np.array(faces.lr[entry.row]))[None], np.array(faces.hr[entry.row])[None]
+        )
+        assert entry.lpips == pytest.approx(value, abs=1e-5)
+    assert (of_system(table, "guide_only-target")[LPIPS] == 0).all()
+    lowest = min(
+        (entry for entry in report.systems if entry.guide != "target"), key=lambda e: e.splits["test"][LPIPS].mean
+    )
+    assert best_of(report, "test")[LPIPS] == lowest.splits["test"][LPIPS].mean
+
+
+def test_faces_too_small_for_lpips_and_files_that_do_not_fit_stop_before_any_work(tmp_path, lpips_weights, world):
+    small = write_world(tmp_path / "small", height=24, width=24)
+    with pytest.raises(DataError, match="too small for LPIPS"):
+        run(
+            make_params(lpips_weights=[str(lpips_weights)]), **small.inputs, out=tmp_path / "r", recorder=NullRecorder()
+        )
+    with pytest.raises(CheckpointError, match=r"absent\.pth does not exist"):
+        run(make_params(lpips_weights=["absent.pth"]), **world.inputs, out=tmp_path / "r", recorder=NullRecorder())
+    assert not (tmp_path / "r").exists()
+
+
+# ---------------------------------------------------------------- what is kept
+
+
+@pytest.fixture
+def measured_parts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The parts that are measured, not taken from an earlier benchmark: their first system."""
+    parts: list[str] = []
+    whole = measuring._Measuring.part
+
+    def part(self, systems, generators, plain):
+        parts.append(systems[0].name)
+        return whole(self, systems, generators, plain)
+
+    monkeypatch.setattr(measuring._Measuring, "part", part)
+    return parts
+
+
+ALL_PARTS = ["bicubic", "warped_guide", "banet_psnr", "banet", "gwanet", "gwainet"]
+
+
+def same_files(one: Path, other: Path) -> bool:
+    return all((one / name).read_bytes() == (other / name).read_bytes() for name in FILES - {"costs.csv"})
+
+
+def test_a_killed_benchmark_measures_no_finished_model_again_and_ends_with_the_same_bytes(
+    world, out, tmp_path, measured_parts, monkeypatch
+):
+    whole = measuring._Measuring.part
+
+    def killed(self, systems, generators, plain):
+        if systems[0].name == "banet":
+            raise KeyboardInterrupt
+        return whole(self, systems, generators, plain)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(measuring._Measuring, "part", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(make_params(), **world.inputs, out=tmp_path / "r", recorder=NullRecorder(), work=tmp_path)
+    assert measured_parts == ALL_PARTS[:3]
+    run(make_params(), **world.inputs, out=tmp_path / "r", recorder=NullRecorder(), work=tmp_path)
+    assert measured_parts == ALL_PARTS
+    assert same_files(tmp_path / "r", out)
+
+
+def test_what_was_measured_is_measured_again_only_where_something_it_depends_on_has_changed(
+    tmp_path, measured_parts, capsys
+):
+    world = write_world(tmp_path / "world")
+
+    def again(**values: Any) -> list[str]:
+        measured_parts.clear()
+        params = make_params(**values)
+        run(params, **world.inputs, out=tmp_path / "r", recorder=NullRecorder(), work=tmp_path / "work")
+        return list(measured_parts)
+
+    assert again() == ALL_PARTS
+    assert again() == []
+    assert again(bootstrap_samples=50) == []
+    world.weights("gwanet").write_bytes(world.weights("gwainet").read_bytes())
+    assert again() == ["gwanet"]
+    assert again(max_faces=4) == ALL_PARTS  # other faces
+    assert again() == ALL_PARTS
+    file = tmp_path / "work/benchmark/tiny/banet.npz"
+    file.write_bytes(file.read_bytes()[:-200])
+    capsys.readouterr()
+    assert again() == ["banet"]
+    assert "banet is measured again" in " ".join(capsys.readouterr().err.split())

@@ -1,0 +1,231 @@
+"""Which learning rate suits each system: short trainings on the training split, judged on validation faces alone.
+
+A rate is tried as the stage itself would train with it, for a share of its epochs, and judged by the PSNR on validation
+faces of the weights that the stage would keep. Nothing here looks at a face of the test split. The table is for people:
+the rates that a training uses stand in params.yaml, where whoever reads the table puts them.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.table import Table
+
+import gwainet
+from gwainet.dataset import open_checked
+from gwainet.errors import ParamsError, TrainingError
+from gwainet.files import code_digest, file_digest, staged_directory, write_json
+from gwainet.params import Params
+from gwainet.progress import console, say
+from gwainet.recorder import NullRecorder
+from gwainet.stages import STAGES
+
+OURS = "guided"  # the variant of train_psnr whose rate is searched beside the others'
+SYSTEMS = (*STAGES["train_baselines"].variants, OURS)
+FORMAT = 1
+_RATES = ("learning_rate", "learning_rates")  # params that differ from trial to trial
+# editing anything else leaves finished trials as they are
+CODE = ("nets", "baselines", "training", "dataset.py", "losses.py", "psnr.py", "tensors.py", "images.py", "bicubic.py")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One rate of one system.
+
+    Attributes:
+        system: a variant of train_baselines, or `guided`.
+        learning_rate: that was tried.
+        psnr: on validation faces, of the weights that are kept, dB; None: the training went wrong.
+        steps: that it was trained.
+    """
+
+    system: str
+    learning_rate: float
+    psnr: float | None
+    steps: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search comes to for a system.
+
+    Attributes:
+        param: where its rate stands.
+        learning_rate: of the highest PSNR; None: every training went wrong.
+        at_the_edge: it is the lowest or the highest that was tried, so that a better one may lie beyond.
+    """
+
+    param: str
+    learning_rate: float | None
+    at_the_edge: bool
+
+
+def search(params: Params, root: Path, store: Path, systems: Sequence[str] = SYSTEMS) -> dict[str, Found]:
+    """Try every rate of `search_rates` for some systems, and write `reports/<profile>/search_rates/` (docs/formats.md).
+
+    A trial that an earlier search has finished is not made again; a killed one goes on from its checkpoint.
+
+    Args:
+        params: of the profile.
+        root: where `data/`, `models/` and `reports/` lie.
+        store: below which `.gwainet/` lies.
+        systems: of `SYSTEMS`; an earlier search's lines of others are kept if they are of the same data and budget.
+
+    Raises:
+        ParamsError: there is no such system.
+        ContractError: the faces were not checked.
+        CheckpointError: weights that a system needs are missing.
+    """
+    for system in systems:
+        if system not in SYSTEMS:
+            raise ParamsError(f"there is no system `{system}`; there are {', '.join(SYSTEMS)}")
+    trials: list[Trial] = []
+    for system in systems:
+        trials += [_try(params, root, store / ".gwainet", system, rate) for rate in params.search_rates.rates]
+    out = root / "reports" / params.profile / "search_rates"
+    facts = _facts(params, root)
+    trials = [*_before(out, facts, systems), *trials]
+    trials.sort(key=lambda trial: (SYSTEMS.index(trial.system), trial.learning_rate))
+    names = dict.fromkeys(trial.system for trial in trials)
+    found = {name: choose(name, [trial for trial in trials if trial.system == name]) for name in names}
+    with staged_directory(out) as directory:
+        pd.DataFrame([asdict(trial) for trial in trials]).to_csv(directory / "rates.csv", index=False)
+        chosen = {name: asdict(one) for name, one in found.items()}
+        write_json(directory / "rates.json", {"format": FORMAT, "facts": facts, "chosen": chosen})
+    console.print(_table(trials, found))
+    say(f"Rates: {out / 'rates.csv'}; to train with them, set them in params.yaml:")
+    for one in found.values():
+        if one.learning_rate is not None:
+            edge = "  # at the edge: try beyond it" if one.at_the_edge else ""
+            say(f"  {one.param}: {one.learning_rate:g}{edge}")
+    return found
+
+
+def choose(system: str, trials: Sequence[Trial]) -> Found:
+    """The rate of the highest PSNR; of equal ones the lowest."""
+    param = "train_psnr.learning_rate" if system == OURS else f"train_baselines.learning_rates.{system}"
+    sound = [trial for trial in trials if trial.psnr is not None]
+    if not sound:
+        return Found(param, None, at_the_edge=False)
+    best = max(sound, key=lambda trial: (trial.psnr, -trial.learning_rate))
+    rates = sorted(trial.learning_rate for trial in trials)
+    return Found(param, best.learning_rate, best.learning_rate in (rates[0], rates[-1]))
+
+
+def _facts(params: Params, root: Path) -> dict[str, Any]:
+    """What lines of a table must have in common; not the rates, of which a later search may try more."""
+    stage = STAGES["train_baselines"]
+    paths = stage.paths(params.profile, root=root)
+    values = params.flat(("networks", "train_baselines", "train_psnr"))
+    return {
+        "faces": open_checked(paths["faces"], paths["passed"]).digest,
+        "share": params.search_rates.share,
+        "params": {name: value for name, value in values.items() if name.split(".")[1] not in _RATES},
+    }
+
+
+def _before(out: Path, facts: dict[str, Any], systems: Sequence[str]) -> Iterator[Trial]:
+    """Lines of an earlier table that still hold, of other systems."""
+    try:
+        earlier = json.loads((out / "rates.json").read_text(encoding="utf-8"))
+        table = pd.read_csv(out / "rates.csv")
+    except (FileNotFoundError, ValueError):
+        return
+    if earlier.get("facts") != json.loads(json.dumps(facts)):
+        say(f"{out}: the lines of before are of other data or another budget, and are left out")
+        return
+    for row in table[~table["system"].isin(systems)].to_dict("records"):
+        psnr = None if math.isnan(row["psnr"]) else float(row["psnr"])
+        yield Trial(str(row["system"]), float(row["learning_rate"]), psnr, int(row["steps"]))
+
+
+def _try(params: Params, root: Path, work: Path, system: str, rate: float) -> Trial:
+    """Train with one rate, unless that has been done."""
+    stage = STAGES["train_psnr" if system == OURS else "train_baselines"]
+    changed = _with_rate(params, system, rate)
+    paths = stage.paths(params.profile, system, root)
+    if system == "srgan":  # from what the search's own SRResNet came to, with the rate that params.yaml names
+        first = params.train_baselines.learning_rates.srresnet
+        its = stage.paths(params.profile, "srresnet", root)
+        paths["start"] = _made(_with_rate(params, "srresnet", first), stage.name, "srresnet", its, work, first)[1]
+    return _made(changed, stage.name, system, paths, work, rate)[0]
+
+
+def _made(
+    params: Params, stage: str, system: str, paths: dict[str, Path], work: Path, rate: float
+) -> tuple[Trial, Path]:
+    """A trial and the directory it lies in, which bears a digest of all that it depends on."""
+    arguments: dict[str, Any] = {name: path for name, path in paths.items() if name != "out"}
+    facts = {
+        "params": params.flat(STAGES[stage].sections),
+        "inputs": {name: file_digest(file) for name, file in _files(arguments).items()},
+        "code": code_digest(Path(gwainet.__file__).parent, CODE),
+    }
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    out = work / "search_rates" / f"{stage}@{system}-{rate:g}-{digest}"
+    wrong = out.with_name(f"{out.name}.failed")
+    if wrong.exists():
+        return Trial(system, rate, None, 0), out
+    if not (out / "metrics.json").is_file():
+        say(f"search-rates: {system} at {rate:g}")
+        try:
+            STAGES[stage].function()(params, variant=system, **arguments, out=out, work=work, recorder=NullRecorder())
+        except TrainingError as error:  # a rate that is too high: that is what a search is to find out
+            say(f"search-rates: {system} at {rate:g} went wrong: {error}")
+            wrong.parent.mkdir(parents=True, exist_ok=True)
+            wrong.write_text(str(error), encoding="utf-8")
+            return Trial(system, rate, None, 0), out
+    metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    return Trial(system, rate, round(float(metrics["psnr"]), 6), int(metrics["steps"])), out
+
+
+def _files(arguments: dict[str, Any]) -> dict[str, Path]:
+    """The files that stand for a trial's inputs."""
+    files = {"faces": arguments["faces"] / "faces.json"}
+    for name in ("start", "inet", "wnet"):
+        path = arguments.get(name, Path("/nowhere")) / "weights.safetensors"
+        if path.is_file():
+            files[name] = path
+    return files
+
+
+def _with_rate(params: Params, system: str, rate: float) -> Params:
+    """The params of a trial: the rate, a share of the epochs, one seed."""
+    share = params.search_rates.share
+    if system == OURS:
+        ours = params.train_psnr
+        changed = ours.model_copy(update={"learning_rate": rate, "epochs": share * ours.epochs})
+        return params.model_copy(update={"train_psnr": changed})
+    own = params.train_baselines
+    rates = own.learning_rates.model_copy(update={system: rate})
+    update = {
+        "learning_rates": rates,
+        "epochs": share * own.epochs,
+        "critic_epochs": share * own.critic_epochs,
+        "more_seeds": (),
+    }
+    return params.model_copy(update={"train_baselines": own.model_copy(update=update)})
+
+
+def _table(trials: Sequence[Trial], found: dict[str, Found]) -> Table:
+    """Systems by rates, PSNR on validation faces; the chosen one is bold."""
+    rates = sorted({trial.learning_rate for trial in trials})
+    title = "PSNR on validation faces, dB, by learning rate"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table.add_column("system", no_wrap=True)
+    for rate in rates:
+        table.add_column(f"{rate:g}", justify="right", no_wrap=True)
+    values = {(trial.system, trial.learning_rate): trial for trial in trials}
+    for name, one in found.items():
+        cells = []
+        for rate in rates:
+            trial = values.get((name, rate))
+            text = "" if trial is None else "failed" if trial.psnr is None else f"{trial.psnr:.2f}"
+            cells.append(f"[bold]{text}[/]" if rate == one.learning_rate else text)
+        table.add_row(name, *cells)
+    return table
