@@ -101,7 +101,7 @@ def execute(kubernetes: Kubernetes, folder: Path, patience: float = 20.0) -> Pat
     """Run the stage's launcher as a pod does, and give what it wrote."""
     configuration = client.Configuration(host=kubernetes.address)
     configuration.api_key = {"authorization": f"Bearer {kubernetes.token}"}
-    jobs = TrainJobs("team", configuration, patience=patience, pause=0.01, timeout=(1, 0.5))
+    jobs = TrainJobs("team", configuration, patience=patience, pause=0.01, timeout=(2, 1))
     paths = inputs(folder if not folder.exists() else folder / "again")  # each attempt gets its artifacts anew
     where = launcher.execute(STAGES["train_psnr"], MANIFEST, PARAMS, "guided", paths, folder.parent / "root", jobs)
     assert where == "https://mlflow/#/runs/1"
