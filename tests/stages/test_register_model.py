@@ -20,6 +20,7 @@ from gwainet.recorder import NullRecorder
 from gwainet.stages import STAGES, benchmark
 from gwainet.stages.register_model import run
 from gwainet.tracking import Task, registry, stage_run
+from tests.baselines.untrained import write_untrained
 from tests.faces import write_faces
 from tests.tracking.conftest import client, migrated, root  # noqa: F401  fixtures
 
@@ -56,6 +57,7 @@ def benchmarked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_json(paths["passed"], {"format": 1, "digest": faces.digest, "expectations": 1})
     for seed, model in enumerate(MODELS.values()):
         write_weights(paths[model.folder] / model.variant / "weights.safetensors", faces, model.guided, seed)
+    write_untrained(paths["baselines"], faces)
     benchmark.run(make_params(), **paths, recorder=NullRecorder())
     return place
 
