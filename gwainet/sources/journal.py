@@ -12,6 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+
+from gwainet.duplicates import small_faces
 from gwainet.sources.checksum import pixel_digest
 from gwainet.sources.crop import Cropped, Face
 from gwainet.sources.packed import FaceArrays
@@ -136,11 +139,14 @@ def _result(note: list[Any]) -> Face | Rejection:
 
 
 def _as_written(arrays: FaceArrays, first: int, results: Sequence[Face | Rejection]) -> bool:
-    """Whether rows are those that the results tell of; small faces follow from the crops and are not checked."""
+    """Whether rows are those that the results tell of, and small faces those of their crops."""
     for start in range(0, len(results), _AT_ONCE):
         part = results[start : start + _AT_ONCE]
         hr, lr, small = (pictures.read(first + start, len(part)) for pictures in arrays.all)
         if min(len(hr), len(lr), len(small)) < len(part):
+            return False
+        faces = [place for place, result in enumerate(part) if isinstance(result, Face)]
+        if not np.array_equal(small[faces], small_faces(hr[faces])):
             return False
         for result, crop, low in zip(part, hr, lr, strict=True):
             if isinstance(result, Face) and result.pixels != pixel_digest(crop, low):

@@ -230,6 +230,22 @@ def rows_lost(root: Path) -> int:
     return 12
 
 
+def small_faces_lost(root: Path) -> int:
+    path = root / "data" / ".faces.partial" / "small.npy"
+    content = path.read_bytes()
+    path.write_bytes(content[:128] + bytes(len(content) - 128))
+    return 0
+
+
+def one_small_face_not_as_written(root: Path) -> int:
+    with (root / "data" / ".faces.partial" / "small.npy").open("r+b") as file:
+        file.seek(128 + 13 * 32 * 32 + 5)
+        byte = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte[0] ^ 1]))
+    return 12
+
+
 def array_lost(root: Path) -> int:
     (root / "data" / ".faces.partial" / "small.npy").unlink()
     return 0
@@ -240,7 +256,17 @@ CROP_BYTES = 3 * settings().prepare_faces.crop.height * settings().prepare_faces
 
 @pytest.mark.parametrize(
     "damage",
-    [cut_short, changed_inside, lost_its_first_line, no_journal, row_not_as_written, rows_lost, array_lost],
+    [
+        cut_short,
+        changed_inside,
+        lost_its_first_line,
+        no_journal,
+        row_not_as_written,
+        rows_lost,
+        small_faces_lost,
+        one_small_face_not_as_written,
+        array_lost,
+    ],
 )
 def test_what_the_disk_lost_or_changed_is_made_again(root, reads, monkeypatch, damage):
     stop(root, 21, monkeypatch)
