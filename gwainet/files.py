@@ -3,18 +3,25 @@
 import errno
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from gwainet.errors import DataError
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing keeps two runs apart
+    fcntl = None  # type: ignore[assignment]
 
 _NO_ROOM = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the quota on the disk is used up",
     errno.EFBIG: "a file has become larger than the system allows (ulimit -f)",
 }
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 
 @contextmanager
@@ -30,8 +37,13 @@ def staged_directory(target: Path, needed: int | None = None, resume: bool = Fal
             leaves one, too.
 
     Raises:
-        DataError: there is no room for it on the disk.
+        DataError: there is no room for it on the disk; or another process is at work on a target to `resume`.
     """
+    with _alone(target) if resume else nullcontext():
+        yield from _staged_directory(target, needed, resume)
+
+
+def _staged_directory(target: Path, needed: int | None, resume: bool) -> Iterator[Path]:
     partial = target.with_name(f".{target.name}.partial")
     previous = target.with_name(f".{target.name}.previous")
     _recover(target, previous)
@@ -55,6 +67,58 @@ def staged_directory(target: Path, needed: int | None = None, resume: bool = Fal
             raise DataError(_say_no_room(full, target, written, needed)) from full
         raise
     _remove(previous)
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Keep other processes away from `target`'s directories, by a locked file beside them that goes at the end.
+
+    The system lets go of the lock of a killed process. Where it has no such locks, nothing is kept away.
+
+    Raises:
+        DataError: another process is at work there.
+    """
+    if fcntl is None:
+        yield
+        return
+    path = target.with_name(f".{target.name}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            locked = _locked(lock, target)
+            if not locked or _is_at(lock, path):  # else its owner has removed it meanwhile
+                try:
+                    yield
+                finally:
+                    if locked:
+                        path.unlink(missing_ok=True)
+                return
+        finally:
+            os.close(lock)
+
+
+def _locked(lock: int, target: Path) -> bool:
+    """Lock an open file; False where this file system has no locks."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise DataError(
+            f"another run is at work on {target}: wait until it has ended, or stop it, then run the same command again"
+        ) from error
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return False
+    return True
+
+
+def _is_at(file: int, path: Path) -> bool:
+    """Whether an open file lies at this path still."""
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _no_room(error: BaseException | None) -> OSError | None:
