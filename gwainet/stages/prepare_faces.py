@@ -95,7 +95,7 @@ def run(params: Params, *, source: Path, raw: Path, out: Path, recorder: Recorde
     images = sum(len(group.entries) for group in groups)
     needed = bytes_needed(images, settings)
     with staged_directory(out, needed, resume=True) as partial:
-        journal = begin(partial, groups, fingerprint(params, files.images, groups, raw), images, needed)
+        journal = begin(partial, settings.crop, fingerprint(params, files.images, groups, raw), images, needed)
         made = write_rows(partial, groups, files.images, settings, params.runtime.workers, journal)
         unused = Unused(listed(listing), list(listing.rejected), dropped)
         manifest, facts = finish(partial, made, unused, info["source"], file_digest(raw / "source.json"), settings)
@@ -382,12 +382,12 @@ def fingerprint(params: Params, images: Path, groups: Sequence[Group], raw: Path
     }
 
 
-def begin(directory: Path, groups: Sequence[Group], facts: Mapping[str, str], images: int, needed: int) -> Journal:
+def begin(directory: Path, box: Crop, facts: Mapping[str, str], images: int, needed: int) -> Journal:
     """The journal of a directory that a killed run may have left, which is emptied where it is of no use.
 
     Args:
         directory: where the arrays are written.
-        groups: the people planned.
+        box: of the faces.
         facts: `fingerprint`.
         images: rows planned.
         needed: `bytes_needed` for them.
@@ -396,12 +396,15 @@ def begin(directory: Path, groups: Sequence[Group], facts: Mapping[str, str], im
         DataError: the disk has no room.
     """
     journal = Journal(directory, facts)
-    if not (journal.found and all((directory / name).is_file() for name in FaceArrays.NAMES)):
+    damage = _damage(directory, box) if journal.found else None
+    if not journal.found or damage is not None:
         if journal.differs:
             say(
                 "prepare_faces starts afresh: what a run that was stopped has left belongs to other "
                 + ", ".join(journal.differs)
             )
+        elif damage is not None:
+            say(f"prepare_faces starts afresh: what a run that was stopped has left is damaged ({damage})")
         shutil.rmtree(directory)
         directory.mkdir()
         journal = Journal(directory, facts)
@@ -410,6 +413,15 @@ def begin(directory: Path, groups: Sequence[Group], facts: Mapping[str, str], im
     written = sum(file.stat().st_blocks * 512 for file in directory.iterdir())  # less than their length: rows may lack
     check_space(directory, images, needed, written)
     return journal
+
+
+def _damage(directory: Path, box: Crop) -> str | None:
+    """Why the arrays that lie there cannot be gone on with; None if they can."""
+    try:
+        FaceArrays(directory, box).close()
+    except (DataError, OSError) as error:
+        return str(error)
+    return None
 
 
 # --- decoding and writing --------------------------------------------------------------------------------------------

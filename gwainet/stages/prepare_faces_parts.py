@@ -71,7 +71,7 @@ def write_part(params: Params, part: int, parts: int, *, source: Path, raw: Path
     photos = sum(len(group.entries) for group in own)
     needed = bytes_needed(photos, settings)
     with staged_directory(out, needed, resume=True) as partial:
-        journal = begin(partial, own, fingerprint(params, files.images, own, raw), photos, needed)
+        journal = begin(partial, settings.crop, fingerprint(params, files.images, own, raw), photos, needed)
         made = write_rows(partial, own, files.images, settings, params.runtime.workers, journal)
         made.rows().to_parquet(partial / "rows.parquet", index=False)
         facts = {

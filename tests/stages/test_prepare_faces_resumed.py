@@ -1,6 +1,7 @@
 """A preparation that was stopped is taken over by the next run, which writes what an undisturbed one writes."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -251,6 +252,29 @@ def array_lost(root: Path) -> int:
     return 0
 
 
+def header_emptied(root: Path) -> int:
+    (root / "data" / ".faces.partial" / "hr.npy").write_bytes(b"")
+    return 0
+
+
+def header_cut(root: Path) -> int:
+    os.truncate(root / "data" / ".faces.partial" / "lr.npy", 70)
+    return 0
+
+
+def header_zeroed(root: Path) -> int:
+    with (root / "data" / ".faces.partial" / "hr.npy").open("r+b") as file:
+        file.write(bytes(128))
+    return 0
+
+
+def header_of_another_shape(root: Path) -> int:
+    path = root / "data" / ".faces.partial" / "hr.npy"
+    head, rest = path.read_bytes()[:128], path.read_bytes()[128:]
+    path.write_bytes(re.sub(rb", 3\)", b", 4)", head) + rest)
+    return 0
+
+
 CROP_BYTES = 3 * settings().prepare_faces.crop.height * settings().prepare_faces.crop.width
 
 
@@ -266,14 +290,20 @@ CROP_BYTES = 3 * settings().prepare_faces.crop.height * settings().prepare_faces
         small_faces_lost,
         one_small_face_not_as_written,
         array_lost,
+        header_emptied,
+        header_cut,
+        header_zeroed,
+        header_of_another_shape,
     ],
 )
-def test_what_the_disk_lost_or_changed_is_made_again(root, reads, monkeypatch, damage):
+def test_what_the_disk_lost_or_changed_is_made_again(root, reads, said, monkeypatch, damage):
     stop(root, 21, monkeypatch)
     kept = damage(root)
-    reads.clear()
+    reads.clear(), said.clear()
     assert run(root) == tree_digest(root / "data" / "undisturbed")
     assert len(reads) == PHOTOS - kept
+    if "header" in damage.__name__ or damage is array_lost:
+        assert said[0].startswith("prepare_faces starts afresh: what a run that was stopped has left is damaged (")
 
 
 def test_a_failure_leaves_nothing(root, monkeypatch):
