@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from gwainet.files import tree_digest
 from gwainet.params import Params
 from gwainet.recorder import NullRecorder
 from gwainet.sources import crop, packed
+from gwainet.sources.journal import Journal
+from gwainet.sources.photo import Rejection
 from gwainet.sources.store import Reader
 from gwainet.stages import fetch_faces, prepare_faces
 from gwainet.stages.prepare_faces_parts import write_part
@@ -304,6 +307,24 @@ def test_what_the_disk_lost_or_changed_is_made_again(root, reads, said, monkeypa
     assert len(reads) == PHOTOS - kept
     if "header" in damage.__name__ or damage is array_lost:
         assert said[0].startswith("prepare_faces starts afresh: what a run that was stopped has left is damaged (")
+
+
+def test_a_line_that_the_system_takes_bit_by_bit_is_written_whole(tmp_path: Path) -> None:
+    class Slow(FileIO):
+        def write(self, content) -> int:
+            return super().write(memoryview(content)[:7])
+
+    facts = {"code": "a"}
+    written = Journal(tmp_path, facts)
+    written.open()
+    assert written._file is not None
+    written._file.close()
+    written._file = Slow(written.path, "r+")
+    written._file.seek(0, os.SEEK_END)
+    written.add([Rejection(f"{number}.png", "grey", "mode L") for number in range(5)])
+    written.close()
+    found = Journal(tmp_path, facts)
+    assert (found.found, found.done) == (True, 5)
 
 
 def test_a_failure_leaves_nothing(root, monkeypatch):
