@@ -36,7 +36,7 @@ from gwainet.progress import progress, say
 from gwainet.recorder import Recorder
 from gwainet.sources import SPLITS, Files, Listing, Photo, Rejection, reopen
 from gwainet.sources.bucket import bring_again
-from gwainet.sources.crop import Face, write_faces
+from gwainet.sources.crop import UNREAD, Again, Face, write_faces
 from gwainet.sources.journal import Journal
 from gwainet.sources.packed import FaceArrays, picture_bytes
 from gwainet.sources.photo import check_disjoint
@@ -372,7 +372,7 @@ def fingerprint(params: Params, images: Path, groups: Sequence[Group], raw: Path
     if images.is_dir():  # whose photos are pinned by names and sizes alone
         for file in files:
             facts = (images / file).stat()
-            photos.update(f"{facts.st_size} {facts.st_mtime_ns}\n".encode())
+            photos.update(f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns} {facts.st_ino}\n".encode())
     return {
         **{name: json.dumps(value) for name, value in params.flat(("prepare_faces",)).items()},
         "photos": photos.hexdigest(),
@@ -617,10 +617,16 @@ def write_rows(
 def _results(
     journal: Journal, arrays: FaceArrays, images: Path, files: Sequence[str], box: Crop, workers: int
 ) -> Generator[Face | Rejection, None, None]:
-    """What became of each photo: first of those that a killed run has done, then of the others, noting it."""
+    """What became of each photo: first of those that a killed run has done, then of the others, noting it.
+
+    Photos that could not be read are looked at again: the reason may have passed.
+    """
     journal.open()
     with progress("prepare_faces", len(files), "photos", journal.done) as ticker:
-        yield from journal.finished(arrays)
+        with closing(Again(images, box, arrays.directory)) as again:
+            for row, result in enumerate(journal.finished(arrays)):
+                passing = isinstance(result, Rejection) and result.reason == UNREAD
+                yield again.write(row, files[row]) if passing else result
         first = journal.done  # fewer than said, where a row is not as it was written
         with closing(write_faces(images, files[first:], box, workers, arrays.directory, first)) as results:
             while some := list(itertools.islice(results, _NOTED)):

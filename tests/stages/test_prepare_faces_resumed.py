@@ -1,5 +1,6 @@
 """A preparation that was stopped is taken over by the next run, which writes what an undisturbed one writes."""
 
+import errno
 import os
 import re
 from collections.abc import Callable
@@ -190,6 +191,43 @@ def test_a_photo_of_a_folder_that_changed_meanwhile_is_looked_at_again(root, rea
     run(root, of=of)
     assert "other photos" in said[0]
     assert len(reads) == PHOTOS
+
+
+def test_a_photo_exchanged_under_its_old_size_and_time_is_looked_at_again(root, reads, said, monkeypatch):
+    write_folder(root / "source" / "set", {name.removeprefix("set/"): of for name, of in people(10).items()})
+    of = params("folder", "set")
+    fetch_faces.run(of, source=root / "source", out=root / "data" / "raw", recorder=NullRecorder())
+    stop(root, 20, monkeypatch, lambda: run(root, of=of))
+    photo = root / "source" / "set" / "person00" / "0.png"
+    facts, content = photo.stat(), photo.read_bytes()
+    photo.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(photo, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    reads.clear(), said.clear()
+    run(root, of=of)
+    assert "other photos" in said[0]
+    assert len(reads) == PHOTOS
+
+
+def test_a_photo_that_could_not_be_read_for_a_while_is_looked_at_again(root, reads, monkeypatch):
+    usual, unread = Reader.read, 5
+
+    def read(self, name, place):
+        if len(reads) == unread:
+            reads.append(name)
+            raise OSError(errno.EIO, "Input/output error")
+        return usual(self, name, place)
+
+    reads.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(Reader, "read", read)
+        stop(root, 20, patch)
+    failed = reads[unread]
+    reads.clear()
+    stop(root, 2 * TOGETHER, monkeypatch)  # looked at, and at again by the run after this one
+    reads.clear()
+    assert run(root) == tree_digest(root / "data" / "undisturbed")
+    assert reads[0] == failed
+    assert len(reads) == 1 + PHOTOS - 20 - TOGETHER
 
 
 def journal(root: Path) -> Path:
