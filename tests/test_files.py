@@ -11,7 +11,16 @@ import pytest
 
 from gwainet import files
 from gwainet.errors import DataError
-from gwainet.files import code_digest, file_digest, say_bytes, staged_directory, staged_file, tree_digest, write_json
+from gwainet.files import (
+    Resumed,
+    code_digest,
+    file_digest,
+    say_bytes,
+    staged_directory,
+    staged_file,
+    tree_digest,
+    write_json,
+)
 from tests.faults.full_disk import small_disk
 
 
@@ -361,8 +370,8 @@ def test_the_digest_of_code_is_over_sources_and_templates_at_the_names_alone(tmp
 HOLDS = """
 import sys
 from pathlib import Path
-from gwainet.files import staged_directory
-with staged_directory(Path(sys.argv[1]), resume=True) as partial:
+from gwainet.files import Resumed, staged_directory
+with staged_directory(Path(sys.argv[1]), resume=Resumed()) as partial:
     (partial / "mine.txt").write_text("mine")
     print("begun", flush=True)
     sys.stdin.read()
@@ -383,13 +392,13 @@ def holding(tmp_path):
 def test_a_directory_that_another_process_works_on_is_left_to_it(tmp_path, holding):
     with (
         pytest.raises(DataError, match="another run is at work on"),
-        staged_directory(tmp_path / "out", resume=True),
+        staged_directory(tmp_path / "out", resume=Resumed()),
     ):
         pass
     holding.communicate()
     assert holding.returncode == 0
     assert listing(tmp_path) == {"out": "directory", "out/mine.txt": "mine"}  # and no lock
-    with staged_directory(tmp_path / "out", resume=True) as partial:
+    with staged_directory(tmp_path / "out", resume=Resumed()) as partial:
         (partial / "next.txt").write_text("next")
     assert listing(tmp_path) == {"out": "directory", "out/next.txt": "next"}
 
@@ -397,7 +406,7 @@ def test_a_directory_that_another_process_works_on_is_left_to_it(tmp_path, holdi
 def test_the_lock_of_a_killed_process_keeps_nobody_away(tmp_path, holding):
     holding.kill()
     holding.wait()
-    with staged_directory(tmp_path / "out", resume=True) as partial:
+    with staged_directory(tmp_path / "out", resume=Resumed()) as partial:
         assert (partial / "mine.txt").read_text() == "mine"
     assert listing(tmp_path) == {"out": "directory", "out/mine.txt": "mine"}
 
@@ -413,7 +422,7 @@ def test_a_lock_that_its_owner_removed_meanwhile_is_no_lock(tmp_path, monkeypatc
         usual(lock, how)
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with staged_directory(tmp_path / "out", resume=True):
+    with staged_directory(tmp_path / "out", resume=Resumed()):
         assert calls == 2
         assert (tmp_path / ".out.lock").exists()
     assert listing(tmp_path) == {"out": "directory"}
@@ -428,6 +437,6 @@ def test_a_system_without_locks_goes_without(tmp_path, monkeypatch, how):
         monkeypatch.setattr(files, "fcntl", None)
     else:
         monkeypatch.setattr(fcntl, "flock", refused)
-    with staged_directory(tmp_path / "out", resume=True) as partial:
+    with staged_directory(tmp_path / "out", resume=Resumed()) as partial:
         (partial / "a.txt").write_text("a")
     assert (tmp_path / "out" / "a.txt").read_text() == "a"

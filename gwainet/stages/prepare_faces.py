@@ -29,7 +29,7 @@ import gwainet
 from gwainet import compiled
 from gwainet.duplicates import SIDE, guides_apart
 from gwainet.errors import DataError
-from gwainet.files import code_digest, file_digest, say_bytes, staged_directory, write_json
+from gwainet.files import Resumed, code_digest, file_digest, say_bytes, staged_directory, write_json
 from gwainet.images import grid
 from gwainet.params import SCALE, Crop, Params, PrepareFaces
 from gwainet.progress import progress, say
@@ -94,8 +94,10 @@ def run(params: Params, *, source: Path, raw: Path, out: Path, recorder: Recorde
     groups, dropped = plan(listing, settings)
     images = sum(len(group.entries) for group in groups)
     needed = bytes_needed(images, settings)
-    with staged_directory(out, needed, resume=True) as partial:
+    resumed = Resumed()
+    with staged_directory(out, needed, resumed) as partial:
         journal = begin(partial, settings.crop, fingerprint(params, files.images, groups, raw), images, needed)
+        resumed.begun = True
         made = write_rows(partial, groups, files.images, settings, params.runtime.workers, journal)
         unused = Unused(listed(listing), list(listing.rejected), dropped)
         manifest, facts = finish(partial, made, unused, info["source"], file_digest(raw / "source.json"), settings)
@@ -354,9 +356,11 @@ def check_space(directory: Path, images: int, needed: int, written: int = 0) -> 
     """
     free = shutil.disk_usage(directory).free
     if needed - written > free:
+        done = f", of which {say_bytes(written)} are written" if written else ""
+        rest = "What a run that was stopped has done is kept" if written else "Nothing was written"
         raise DataError(
-            f"{directory.parent} has {say_bytes(free)} free; {images:,} faces need {say_bytes(needed)}: make room, or "
-            "set prepare_faces.max_identities. Nothing was written"
+            f"{directory.parent} has {say_bytes(free)} free; {images:,} faces need {say_bytes(needed)}{done}: make "
+            f"room, or set prepare_faces.max_identities. {rest}"
         )
 
 

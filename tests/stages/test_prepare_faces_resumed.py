@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shutil
 from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
@@ -373,6 +374,27 @@ def test_a_failure_leaves_nothing(root, monkeypatch):
 
     monkeypatch.setattr(prepare_faces, "finish", failed)
     with pytest.raises(DataError, match="too few people"):
+        run(root)
+    assert left(root) == ["raw", "undisturbed"]
+
+
+def test_too_little_space_keeps_what_a_killed_run_did(root, reads, monkeypatch):
+    stop(root, 20, monkeypatch)
+    usual = shutil.disk_usage
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda path: usual(path)._replace(free=0))
+        with pytest.raises(DataError, match=r"are written: make room.* What a run that was stopped has done is kept"):
+            run(root)
+    assert left(root) == [".faces.partial", "raw", "undisturbed"]
+    reads.clear()
+    assert run(root) == tree_digest(root / "data" / "undisturbed")
+    assert len(reads) == PHOTOS - 20
+
+
+def test_too_little_space_from_the_start_leaves_nothing(root, monkeypatch):
+    usual = shutil.disk_usage
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usual(path)._replace(free=0))
+    with pytest.raises(DataError, match="Nothing was written"):
         run(root)
     assert left(root) == ["raw", "undisturbed"]
 
