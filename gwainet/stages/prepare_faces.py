@@ -34,7 +34,7 @@ from gwainet.images import grid
 from gwainet.params import SCALE, Crop, Params, PrepareFaces
 from gwainet.progress import progress, say
 from gwainet.recorder import Recorder
-from gwainet.sources import SPLITS, Files, Listing, Photo, Rejection, reopen
+from gwainet.sources import SPLITS, Files, Listing, Photo, Rejection, jpeg, reopen
 from gwainet.sources.bucket import bring_again
 from gwainet.sources.crop import UNREAD, Again, Face, write_faces
 from gwainet.sources.journal import Journal
@@ -383,6 +383,7 @@ def fingerprint(params: Params, images: Path, groups: Sequence[Group], raw: Path
         "rows": hashlib.sha256("\n".join(files).encode()).hexdigest(),
         "code": code_digest(Path(gwainet.__file__).parent, _CODE),
         "Pillow": PIL.__version__,
+        "simplejpeg": jpeg.VERSION,
     }
 
 

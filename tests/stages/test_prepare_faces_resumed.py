@@ -14,7 +14,7 @@ from gwainet.errors import DataError
 from gwainet.files import tree_digest
 from gwainet.params import Params
 from gwainet.recorder import NullRecorder
-from gwainet.sources import crop, packed
+from gwainet.sources import crop, jpeg, packed
 from gwainet.sources.journal import Journal
 from gwainet.sources.photo import Rejection
 from gwainet.sources.store import Reader
@@ -156,6 +156,11 @@ def other_code(root: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     return settings()
 
 
+def another_decoder(root: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    monkeypatch.setattr(jpeg, "VERSION", "absent")
+    return settings()
+
+
 def other_photos(root: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     write_zip(root / "source" / "set.zip", people(10, 4))
     fetch_faces.run(settings(), source=root / "source", out=root / "data" / "raw", recorder=NullRecorder())
@@ -164,7 +169,12 @@ def other_photos(root: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
 
 @pytest.mark.parametrize(
     ("change", "named"),
-    [(other_params, "prepare_faces.seed"), (other_code, "code"), (other_photos, "photos, rows")],
+    [
+        (other_params, "prepare_faces.seed"),
+        (other_code, "code"),
+        (another_decoder, "simplejpeg"),
+        (other_photos, "photos, rows"),
+    ],
 )
 def test_what_was_made_of_something_else_is_not_taken_over(root, reads, said, monkeypatch, change, named: str):
     stop(root, 20, monkeypatch)
