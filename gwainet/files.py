@@ -97,9 +97,14 @@ def _alone(target: Path) -> Iterator[None]:
         yield
         return
     path = target.with_name(f".{target.name}.lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+        except OSError as error:
+            if _no_room(error) is None:
+                raise
+            raise DataError(_say_no_room(error, target, 0, None, begun_kept=True)) from error
         try:
             locked = _locked(lock, target)
             if not locked or _is_at(lock, path):  # else its owner has removed it meanwhile

@@ -440,3 +440,15 @@ def test_a_system_without_locks_goes_without(tmp_path, monkeypatch, how):
     with staged_directory(tmp_path / "out", resume=Resumed()) as partial:
         (partial / "a.txt").write_text("a")
     assert (tmp_path / "out" / "a.txt").read_text() == "a"
+
+
+def test_no_room_for_the_lock_itself_is_told_as_well(tmp_path, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "open", full)
+    with (
+        pytest.raises(DataError, match="out could not be written, the disk is full"),
+        staged_directory(tmp_path / "out", resume=Resumed()),
+    ):
+        pass
