@@ -27,13 +27,21 @@ _BITS = 22  # of Pillow's integer weights
 _RED, _GREEN, _BLUE = 19595, 38470, 7471  # of Pillow's grey, in 2^-16
 
 _loaded: SimpleNamespace | None = None
+_failed = False  # said already in this process
 
 
 def expect(pictures: int) -> None:
-    """Load the loops into this process if so many pictures are worth it, and Numba is there."""
-    global _loaded
-    if _loaded is None and pictures >= PAYS_FROM and importlib.util.find_spec("numba") is not None:
+    """Load the loops into this process if so many pictures are worth it, and Numba is there and can be imported."""
+    global _loaded, _failed
+    if _loaded is not None or _failed or pictures < PAYS_FROM or importlib.util.find_spec("numba") is None:
+        return
+    try:
         _loaded = _compile()
+    except (ImportError, OSError) as error:  # for another NumPy, or without a library of its own
+        from gwainet.progress import say  # here: processes that crop photos need none of it
+
+        _failed = True
+        say(f"Numba cannot be imported ({error}): NumPy takes its place, to the same bytes, more slowly")
 
 
 def ready() -> bool:

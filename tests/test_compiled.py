@@ -1,6 +1,7 @@
 """What Numba compiles gives the same bytes as the ways without it."""
 
 import importlib.util
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba.core import caching
 
-from gwainet import bicubic, compiled, duplicates
+from gwainet import bicubic, compiled, duplicates, progress
 from gwainet.bicubic import reduce_exactly
 from gwainet.files import tree_digest
 from gwainet.sources.checksum import _keys, pixel_digest
@@ -121,6 +122,27 @@ def test_few_pictures_do_not_load_them_and_a_machine_without_numba_goes_without(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     compiled.expect(compiled.PAYS_FROM)
     assert not compiled.ready()
+
+
+@pytest.mark.parametrize("error", ["ImportError('Numba needs NumPy 2.3 or less')", "OSError('no llvmlite.so')"])
+def test_a_numba_that_cannot_be_imported_is_said_once_and_numpy_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str
+) -> None:
+    said: list[str] = []
+    without(monkeypatch)
+    monkeypatch.setattr(compiled, "_failed", False)
+    monkeypatch.setattr(progress, "say", said.append)
+    (tmp_path / "numba").mkdir()
+    (tmp_path / "numba" / "__init__.py").write_text(f"raise {error}")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "numba")
+    for _ in range(2):
+        compiled.expect(compiled.PAYS_FROM)
+    assert not compiled.ready()
+    assert len(said) == 1
+    assert error.split("'")[1] in said[0]
+    image = picture("noise", (168, 144), 0)
+    assert np.array_equal(reduce_exactly(image, 8), pillow(image, 8))
 
 
 def test_where_nothing_can_be_kept_they_are_compiled_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

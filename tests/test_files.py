@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import hashlib
 import os
 import signal
@@ -8,8 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from gwainet import files
 from gwainet.errors import DataError
-from gwainet.files import code_digest, file_digest, say_bytes, staged_directory, staged_file, tree_digest, write_json
+from gwainet.files import (
+    Resumed,
+    code_digest,
+    file_digest,
+    say_bytes,
+    staged_directory,
+    staged_file,
+    tree_digest,
+    write_json,
+)
 from tests.faults.full_disk import small_disk
 
 
@@ -352,3 +363,92 @@ def test_the_digest_of_code_is_over_sources_and_templates_at_the_names_alone(tmp
     assert changed != first
     (tmp_path / "nets" / "wnet.py").rename(tmp_path / "nets" / "cnet.py")
     assert code_digest(tmp_path, names) not in {first, changed}
+
+
+# ---------------------------------------------------------------- two at once
+
+HOLDS = """
+import sys
+from pathlib import Path
+from gwainet.files import Resumed, staged_directory
+with staged_directory(Path(sys.argv[1]), resume=Resumed()) as partial:
+    (partial / "mine.txt").write_text("mine")
+    print("begun", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holding(tmp_path):
+    """Another process that is at work on `out` until its standard input is closed."""
+    command = [sys.executable, "-c", HOLDS, str(tmp_path / "out")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begun\n"
+        yield process
+        process.kill()
+
+
+def test_a_directory_that_another_process_works_on_is_left_to_it(tmp_path, holding):
+    with (
+        pytest.raises(DataError, match="another run is at work on"),
+        staged_directory(tmp_path / "out", resume=Resumed()),
+    ):
+        pass
+    holding.communicate()
+    assert holding.returncode == 0
+    assert listing(tmp_path) == {"out": "directory", "out/mine.txt": "mine"}  # and no lock
+    with staged_directory(tmp_path / "out", resume=Resumed()) as partial:
+        (partial / "next.txt").write_text("next")
+    assert listing(tmp_path) == {"out": "directory", "out/next.txt": "next"}
+
+
+def test_the_lock_of_a_killed_process_keeps_nobody_away(tmp_path, holding):
+    holding.kill()
+    holding.wait()
+    with staged_directory(tmp_path / "out", resume=Resumed()) as partial:
+        assert (partial / "mine.txt").read_text() == "mine"
+    assert listing(tmp_path) == {"out": "directory", "out/mine.txt": "mine"}
+
+
+def test_a_lock_that_its_owner_removed_meanwhile_is_no_lock(tmp_path, monkeypatch):
+    usual, calls = fcntl.flock, 0
+
+    def flock(lock: int, how: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            (tmp_path / ".out.lock").unlink()
+        usual(lock, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with staged_directory(tmp_path / "out", resume=Resumed()):
+        assert calls == 2
+        assert (tmp_path / ".out.lock").exists()
+    assert listing(tmp_path) == {"out": "directory"}
+
+
+@pytest.mark.parametrize("how", ["no fcntl", "no locks"])
+def test_a_system_without_locks_goes_without(tmp_path, monkeypatch, how):
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    if how == "no fcntl":
+        monkeypatch.setattr(files, "fcntl", None)
+    else:
+        monkeypatch.setattr(fcntl, "flock", refused)
+    with staged_directory(tmp_path / "out", resume=Resumed()) as partial:
+        (partial / "a.txt").write_text("a")
+    assert (tmp_path / "out" / "a.txt").read_text() == "a"
+
+
+def test_no_room_for_the_lock_itself_is_told_as_well(tmp_path, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "open", full)
+    with (
+        pytest.raises(DataError, match="out could not be written, the disk is full"),
+        staged_directory(tmp_path / "out", resume=Resumed()),
+    ):
+        pass

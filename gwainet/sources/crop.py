@@ -19,9 +19,10 @@ from gwainet.sources.checksum import pixel_digest
 from gwainet.sources.jpeg import decode_plain
 from gwainet.sources.packed import FaceArrays
 from gwainet.sources.photo import Rejection
-from gwainet.sources.store import UNREADABLE, Place, Reader, TooLargeError, open_store
+from gwainet.sources.store import UNREADABLE, Place, Reader, Store, TooLargeError, open_store
 from gwainet.workers import cores, ordered_map
 
+UNREAD = "unreadable"  # the reason of a rejection that may be a passing one: a disk that fails, rights
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 _GREY_MODES = {"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
 _CHUNK = 64  # photos that a process is asked for at a time: asking costs as much as a decoding
@@ -133,7 +134,7 @@ def _crop_by_pillow(file: str, content: bytes, box: Crop, hr: Uint8) -> tuple[in
     except Image.DecompressionBombError as error:
         return Rejection(file, "too large", _say(error))
     except DAMAGE as error:
-        return Rejection(file, "unreadable", _say(error))
+        return Rejection(file, UNREAD, _say(error))
 
 
 def _unfit(file: str, image: Image.Image) -> Rejection | None:
@@ -215,6 +216,32 @@ def write_faces(
             yield from faces
 
 
+class Again:
+    """Looks at single photos once more, in this process; what they are read from is opened when the first comes.
+
+    Args:
+        images: the folder or zip.
+        box: what to crop.
+        directory: where `FaceArrays` were begun.
+    """
+
+    def __init__(self, images: Path, box: Crop, directory: Path) -> None:
+        self._images, self._box, self._directory = images, box, directory
+        self._opened: tuple[Store, _Cropping] | None = None
+
+    def write(self, row: int, file: str) -> Face | Rejection:
+        """Crop a photo and write its row."""
+        if self._opened is None:
+            self._opened = open_store(self._images), _Cropping(self._images, self._box, self._directory, 1)
+        store, cropping = self._opened
+        return cropping.write(row, [file], store.places([file]))[0]
+
+    def close(self) -> None:
+        """Close what was opened."""
+        for file in self._opened or ():
+            file.close()
+
+
 _Chunk = tuple[int, Sequence[str], Sequence[Place | None]]  # first row, files, where in the zip they lie
 
 
@@ -248,7 +275,7 @@ class _Cropping:
         except TooLargeError as error:
             return Rejection(file, "too large", _say(error))
         except UNREADABLE as error:
-            return Rejection(file, "unreadable", _say(error))
+            return Rejection(file, UNREAD, _say(error))
         return crop_photo(file, content, self._box, hr)
 
     def close(self) -> None:

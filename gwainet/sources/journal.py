@@ -9,12 +9,16 @@ and not the row.
 import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+import numpy as np
+
+from gwainet.duplicates import small_faces
 from gwainet.sources.checksum import pixel_digest
 from gwainet.sources.crop import Cropped, Face
-from gwainet.sources.packed import FaceArrays
+from gwainet.sources.packed import FaceArrays, put
 from gwainet.sources.photo import Rejection
 
 _NAME = "journal"
@@ -38,7 +42,7 @@ class Journal:
     def __init__(self, directory: Path, fingerprint: Mapping[str, str]) -> None:
         self.path = directory / _NAME
         self._fingerprint = {**fingerprint, "format": _FORMAT}
-        self._file: BinaryIO | None = None
+        self._file: FileIO | None = None
         self.done, self.found, self.differs, self._end = 0, False, [], 0
         if self.path.is_file():
             self._look()
@@ -65,17 +69,17 @@ class Journal:
     def open(self) -> None:
         """Begin to write: after what was `found`, or anew."""
         if self.found:
-            self._file = self.path.open("r+b", buffering=0)
+            self._file = FileIO(self.path, "r+")
             self._file.truncate(self._end)
             self._file.seek(self._end)
         else:
-            self._file = self.path.open("wb", buffering=0)
-            self._file.write(_line(self._fingerprint))
+            self._file = FileIO(self.path, "w")
+            put(self._file, _line(self._fingerprint))
 
     def add(self, results: Sequence[Face | Rejection]) -> None:
         """Note what became of the next photos, whose rows are written."""
         assert self._file is not None
-        self._file.write(_line([_note(result) for result in results]))
+        put(self._file, _line([_note(result) for result in results]))
         self.done += len(results)
 
     def finished(self, arrays: FaceArrays) -> Iterator[Face | Rejection]:
@@ -136,11 +140,14 @@ def _result(note: list[Any]) -> Face | Rejection:
 
 
 def _as_written(arrays: FaceArrays, first: int, results: Sequence[Face | Rejection]) -> bool:
-    """Whether rows are those that the results tell of; small faces follow from the crops and are not checked."""
+    """Whether rows are those that the results tell of, and small faces those of their crops."""
     for start in range(0, len(results), _AT_ONCE):
         part = results[start : start + _AT_ONCE]
         hr, lr, small = (pictures.read(first + start, len(part)) for pictures in arrays.all)
         if min(len(hr), len(lr), len(small)) < len(part):
+            return False
+        faces = [place for place, result in enumerate(part) if isinstance(result, Face)]
+        if not np.array_equal(small[faces], small_faces(hr[faces])):
             return False
         for result, crop, low in zip(part, hr, lr, strict=True):
             if isinstance(result, Face) and result.pixels != pixel_digest(crop, low):

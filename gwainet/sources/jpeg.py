@@ -4,6 +4,8 @@ Plain is what needs no judgement: JFIF, 8 bits, three components, no EXIF, nothi
 its place, and not a single warning of the decoder. Pillow looks at everything else, and says what is wrong with it.
 """
 
+from importlib.metadata import version
+
 import numpy as np
 import numpy.typing as npt
 from PIL import features
@@ -13,6 +15,7 @@ try:
 except ImportError:  # Pillow decodes all photos, to the same bytes
     simplejpeg = None
 
+VERSION = "absent" if simplejpeg is None else version("simplejpeg")
 _START, _END = b"\xff\xd8\xff\xe0", b"\xff\xd9"
 _JFIF = b"JFIF\0"
 _APP0, _START_OF_SCAN = 0xE0, 0xDA

@@ -1,7 +1,9 @@
 """A `.npy` file of pictures that several processes write at once; how many it holds is known only at the end."""
 
 import math
+import re
 from collections.abc import Sequence
+from io import BytesIO, RawIOBase
 from itertools import groupby
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from gwainet.images import Uint8
 from gwainet.params import SCALE, Crop
 
 _HEADER = {"descr": "|u1", "fortran_order": False}
+_COUNT = re.compile(rb"'shape': \((\d{1,18}), ")
 _COPIED_BYTES = 16 << 20  # of another file in memory at a time
 
 
@@ -25,6 +28,9 @@ class PackedPictures:
         width: of a picture, pixels.
         create: begin a new file; otherwise another process has begun it.
         grey: pictures have no channels.
+
+    Raises:
+        DataError: what has been begun is no such file.
     """
 
     def __init__(self, path: Path, height: int, width: int, create: bool = False, grey: bool = False) -> None:
@@ -32,11 +38,11 @@ class PackedPictures:
         self.size = math.prod(self.shape)
         self._file = path.open("w+b" if create else "r+b", buffering=0)
         if create:
-            self._write_header(0)
-        else:
-            np.lib.format.read_magic(self._file)
-            np.lib.format.read_array_header_1_0(self._file)
-        self._head = self._file.tell()
+            self._put(memoryview(self._header(0)))
+        elif not self._begun():
+            self._file.close()
+            raise DataError(f"{path} does not begin as an array of pictures of {self.shape}: run prepare_faces again")
+        self._head = len(self._header(0))
 
     def write(self, row: int, pictures: Uint8) -> None:
         """Write pictures from a row on; rows may be written in any order. Shapes: pictures (n, *shape)."""
@@ -101,25 +107,43 @@ class PackedPictures:
         """
         self._file.truncate(self._head + count * self.size)
         self._file.seek(0)
-        self._write_header(count)
-        if self._file.tell() != self._head:  # NumPy pads it for a growing first axis
+        header = self._header(count)
+        if len(header) != self._head:  # NumPy pads it for a growing first axis
             raise RuntimeError("the .npy header changed its length: report this, with NumPy's version")
+        self._put(memoryview(header))
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
-    def _write_header(self, count: int) -> None:
-        np.lib.format.write_array_header_1_0(self._file, {**_HEADER, "shape": (count, *self.shape)})
+    def _header(self, count: int) -> bytes:
+        """What the file of so many pictures begins with."""
+        header = BytesIO()
+        np.lib.format.write_array_header_1_0(header, {**_HEADER, "shape": (count, *self.shape)})
+        return header.getvalue()
+
+    def _begun(self) -> bool:
+        """Whether the file begins as one of such pictures, however many of them."""
+        found = self._file.read(len(self._header(0)))
+        count = _COUNT.search(found)
+        return count is not None and found == self._header(int(count[1]))
 
     def _put(self, content: memoryview) -> None:
-        """Write all of it: an unbuffered file may take a part."""
-        while len(content):
-            content = content[self._file.write(content) :]
+        put(self._file, content)
+
+
+def put(file: RawIOBase, content: bytes | memoryview) -> None:
+    """Write all of it: an unbuffered file may take a part."""
+    left = memoryview(content)
+    while len(left):
+        left = left[file.write(left) or 0 :]
 
 
 class FaceArrays:
     """The arrays that preparation writes row by row.
+
+    Raises:
+        DataError: they are to go on from, and a file does not begin as it should.
 
     Attributes:
         hr: crops.

@@ -29,14 +29,14 @@ import gwainet
 from gwainet import compiled
 from gwainet.duplicates import SIDE, guides_apart
 from gwainet.errors import DataError
-from gwainet.files import code_digest, file_digest, say_bytes, staged_directory, write_json
+from gwainet.files import Resumed, code_digest, file_digest, say_bytes, staged_directory, write_json
 from gwainet.images import grid
 from gwainet.params import SCALE, Crop, Params, PrepareFaces
 from gwainet.progress import progress, say
 from gwainet.recorder import Recorder
-from gwainet.sources import SPLITS, Files, Listing, Photo, Rejection, reopen
+from gwainet.sources import SPLITS, Files, Listing, Photo, Rejection, jpeg, reopen
 from gwainet.sources.bucket import bring_again
-from gwainet.sources.crop import Face, write_faces
+from gwainet.sources.crop import UNREAD, Again, Face, write_faces
 from gwainet.sources.journal import Journal
 from gwainet.sources.packed import FaceArrays, picture_bytes
 from gwainet.sources.photo import check_disjoint
@@ -94,8 +94,10 @@ def run(params: Params, *, source: Path, raw: Path, out: Path, recorder: Recorde
     groups, dropped = plan(listing, settings)
     images = sum(len(group.entries) for group in groups)
     needed = bytes_needed(images, settings)
-    with staged_directory(out, needed, resume=True) as partial:
-        journal = begin(partial, groups, fingerprint(params, files.images, groups, raw), images, needed)
+    resumed = Resumed()
+    with staged_directory(out, needed, resumed) as partial:
+        journal = begin(partial, settings.crop, fingerprint(params, files.images, groups, raw), images, needed)
+        resumed.begun = True
         made = write_rows(partial, groups, files.images, settings, params.runtime.workers, journal)
         unused = Unused(listed(listing), list(listing.rejected), dropped)
         manifest, facts = finish(partial, made, unused, info["source"], file_digest(raw / "source.json"), settings)
@@ -354,9 +356,11 @@ def check_space(directory: Path, images: int, needed: int, written: int = 0) -> 
     """
     free = shutil.disk_usage(directory).free
     if needed - written > free:
+        done = f", of which {say_bytes(written)} are written" if written else ""
+        rest = "What a run that was stopped has done is kept" if written else "Nothing was written"
         raise DataError(
-            f"{directory.parent} has {say_bytes(free)} free; {images:,} faces need {say_bytes(needed)}: make room, or "
-            "set prepare_faces.max_identities. Nothing was written"
+            f"{directory.parent} has {say_bytes(free)} free; {images:,} faces need {say_bytes(needed)}{done}: make "
+            f"room, or set prepare_faces.max_identities. {rest}"
         )
 
 
@@ -372,22 +376,23 @@ def fingerprint(params: Params, images: Path, groups: Sequence[Group], raw: Path
     if images.is_dir():  # whose photos are pinned by names and sizes alone
         for file in files:
             facts = (images / file).stat()
-            photos.update(f"{facts.st_size} {facts.st_mtime_ns}\n".encode())
+            photos.update(f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns} {facts.st_ino}\n".encode())
     return {
         **{name: json.dumps(value) for name, value in params.flat(("prepare_faces",)).items()},
         "photos": photos.hexdigest(),
         "rows": hashlib.sha256("\n".join(files).encode()).hexdigest(),
         "code": code_digest(Path(gwainet.__file__).parent, _CODE),
         "Pillow": PIL.__version__,
+        "simplejpeg": jpeg.VERSION,
     }
 
 
-def begin(directory: Path, groups: Sequence[Group], facts: Mapping[str, str], images: int, needed: int) -> Journal:
+def begin(directory: Path, box: Crop, facts: Mapping[str, str], images: int, needed: int) -> Journal:
     """The journal of a directory that a killed run may have left, which is emptied where it is of no use.
 
     Args:
         directory: where the arrays are written.
-        groups: the people planned.
+        box: of the faces.
         facts: `fingerprint`.
         images: rows planned.
         needed: `bytes_needed` for them.
@@ -396,12 +401,15 @@ def begin(directory: Path, groups: Sequence[Group], facts: Mapping[str, str], im
         DataError: the disk has no room.
     """
     journal = Journal(directory, facts)
-    if not (journal.found and all((directory / name).is_file() for name in FaceArrays.NAMES)):
+    damage = _damage(directory, box) if journal.found else None
+    if not journal.found or damage is not None:
         if journal.differs:
             say(
                 "prepare_faces starts afresh: what a run that was stopped has left belongs to other "
                 + ", ".join(journal.differs)
             )
+        elif damage is not None:
+            say(f"prepare_faces starts afresh: what a run that was stopped has left is damaged ({damage})")
         shutil.rmtree(directory)
         directory.mkdir()
         journal = Journal(directory, facts)
@@ -410,6 +418,15 @@ def begin(directory: Path, groups: Sequence[Group], facts: Mapping[str, str], im
     written = sum(file.stat().st_blocks * 512 for file in directory.iterdir())  # less than their length: rows may lack
     check_space(directory, images, needed, written)
     return journal
+
+
+def _damage(directory: Path, box: Crop) -> str | None:
+    """Why the arrays that lie there cannot be gone on with; None if they can."""
+    try:
+        FaceArrays(directory, box).close()
+    except (DataError, OSError) as error:
+        return str(error)
+    return None
 
 
 # --- decoding and writing --------------------------------------------------------------------------------------------
@@ -605,10 +622,16 @@ def write_rows(
 def _results(
     journal: Journal, arrays: FaceArrays, images: Path, files: Sequence[str], box: Crop, workers: int
 ) -> Generator[Face | Rejection, None, None]:
-    """What became of each photo: first of those that a killed run has done, then of the others, noting it."""
+    """What became of each photo: first of those that a killed run has done, then of the others, noting it.
+
+    Photos that could not be read are looked at again: the reason may have passed.
+    """
     journal.open()
     with progress("prepare_faces", len(files), "photos", journal.done) as ticker:
-        yield from journal.finished(arrays)
+        with closing(Again(images, box, arrays.directory)) as again:
+            for row, result in enumerate(journal.finished(arrays)):
+                passing = isinstance(result, Rejection) and result.reason == UNREAD
+                yield again.write(row, files[row]) if passing else result
         first = journal.done  # fewer than said, where a row is not as it was written
         with closing(write_faces(images, files[first:], box, workers, arrays.directory, first)) as results:
             while some := list(itertools.islice(results, _NOTED)):

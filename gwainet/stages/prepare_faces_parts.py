@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from gwainet.errors import DataError
-from gwainet.files import file_digest, staged_directory, write_json
+from gwainet.files import Resumed, file_digest, staged_directory, write_json
 from gwainet.params import Params
 from gwainet.progress import progress, say
 from gwainet.recorder import Recorder
@@ -70,8 +70,10 @@ def write_part(params: Params, part: int, parts: int, *, source: Path, raw: Path
     own = share(groups, part, parts)
     photos = sum(len(group.entries) for group in own)
     needed = bytes_needed(photos, settings)
-    with staged_directory(out, needed, resume=True) as partial:
-        journal = begin(partial, own, fingerprint(params, files.images, own, raw), photos, needed)
+    resumed = Resumed()
+    with staged_directory(out, needed, resumed) as partial:
+        journal = begin(partial, settings.crop, fingerprint(params, files.images, own, raw), photos, needed)
+        resumed.begun = True
         made = write_rows(partial, own, files.images, settings, params.runtime.workers, journal)
         made.rows().to_parquet(partial / "rows.parquet", index=False)
         facts = {

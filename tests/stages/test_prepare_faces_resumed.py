@@ -1,7 +1,11 @@
 """A preparation that was stopped is taken over by the next run, which writes what an undisturbed one writes."""
 
+import errno
 import os
+import re
+import shutil
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -10,7 +14,9 @@ from gwainet.errors import DataError
 from gwainet.files import tree_digest
 from gwainet.params import Params
 from gwainet.recorder import NullRecorder
-from gwainet.sources import crop, packed
+from gwainet.sources import crop, jpeg, packed
+from gwainet.sources.journal import Journal
+from gwainet.sources.photo import Rejection
 from gwainet.sources.store import Reader
 from gwainet.stages import fetch_faces, prepare_faces
 from gwainet.stages.prepare_faces_parts import write_part
@@ -150,6 +156,11 @@ def other_code(root: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     return settings()
 
 
+def another_decoder(root: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    monkeypatch.setattr(jpeg, "VERSION", "absent")
+    return settings()
+
+
 def other_photos(root: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     write_zip(root / "source" / "set.zip", people(10, 4))
     fetch_faces.run(settings(), source=root / "source", out=root / "data" / "raw", recorder=NullRecorder())
@@ -158,7 +169,12 @@ def other_photos(root: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
 
 @pytest.mark.parametrize(
     ("change", "named"),
-    [(other_params, "prepare_faces.seed"), (other_code, "code"), (other_photos, "photos, rows")],
+    [
+        (other_params, "prepare_faces.seed"),
+        (other_code, "code"),
+        (another_decoder, "simplejpeg"),
+        (other_photos, "photos, rows"),
+    ],
 )
 def test_what_was_made_of_something_else_is_not_taken_over(root, reads, said, monkeypatch, change, named: str):
     stop(root, 20, monkeypatch)
@@ -186,6 +202,43 @@ def test_a_photo_of_a_folder_that_changed_meanwhile_is_looked_at_again(root, rea
     run(root, of=of)
     assert "other photos" in said[0]
     assert len(reads) == PHOTOS
+
+
+def test_a_photo_exchanged_under_its_old_size_and_time_is_looked_at_again(root, reads, said, monkeypatch):
+    write_folder(root / "source" / "set", {name.removeprefix("set/"): of for name, of in people(10).items()})
+    of = params("folder", "set")
+    fetch_faces.run(of, source=root / "source", out=root / "data" / "raw", recorder=NullRecorder())
+    stop(root, 20, monkeypatch, lambda: run(root, of=of))
+    photo = root / "source" / "set" / "person00" / "0.png"
+    facts, content = photo.stat(), photo.read_bytes()
+    photo.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(photo, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    reads.clear(), said.clear()
+    run(root, of=of)
+    assert "other photos" in said[0]
+    assert len(reads) == PHOTOS
+
+
+def test_a_photo_that_could_not_be_read_for_a_while_is_looked_at_again(root, reads, monkeypatch):
+    usual, unread = Reader.read, 5
+
+    def read(self, name, place):
+        if len(reads) == unread:
+            reads.append(name)
+            raise OSError(errno.EIO, "Input/output error")
+        return usual(self, name, place)
+
+    reads.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(Reader, "read", read)
+        stop(root, 20, patch)
+    failed = reads[unread]
+    reads.clear()
+    stop(root, 2 * TOGETHER, monkeypatch)  # looked at, and at again by the run after this one
+    reads.clear()
+    assert run(root) == tree_digest(root / "data" / "undisturbed")
+    assert reads[0] == failed
+    assert len(reads) == 1 + PHOTOS - 20 - TOGETHER
 
 
 def journal(root: Path) -> Path:
@@ -230,8 +283,47 @@ def rows_lost(root: Path) -> int:
     return 12
 
 
+def small_faces_lost(root: Path) -> int:
+    path = root / "data" / ".faces.partial" / "small.npy"
+    content = path.read_bytes()
+    path.write_bytes(content[:128] + bytes(len(content) - 128))
+    return 0
+
+
+def one_small_face_not_as_written(root: Path) -> int:
+    with (root / "data" / ".faces.partial" / "small.npy").open("r+b") as file:
+        file.seek(128 + 13 * 32 * 32 + 5)
+        byte = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte[0] ^ 1]))
+    return 12
+
+
 def array_lost(root: Path) -> int:
     (root / "data" / ".faces.partial" / "small.npy").unlink()
+    return 0
+
+
+def header_emptied(root: Path) -> int:
+    (root / "data" / ".faces.partial" / "hr.npy").write_bytes(b"")
+    return 0
+
+
+def header_cut(root: Path) -> int:
+    os.truncate(root / "data" / ".faces.partial" / "lr.npy", 70)
+    return 0
+
+
+def header_zeroed(root: Path) -> int:
+    with (root / "data" / ".faces.partial" / "hr.npy").open("r+b") as file:
+        file.write(bytes(128))
+    return 0
+
+
+def header_of_another_shape(root: Path) -> int:
+    path = root / "data" / ".faces.partial" / "hr.npy"
+    head, rest = path.read_bytes()[:128], path.read_bytes()[128:]
+    path.write_bytes(re.sub(rb", 3\)", b", 4)", head) + rest)
     return 0
 
 
@@ -240,14 +332,48 @@ CROP_BYTES = 3 * settings().prepare_faces.crop.height * settings().prepare_faces
 
 @pytest.mark.parametrize(
     "damage",
-    [cut_short, changed_inside, lost_its_first_line, no_journal, row_not_as_written, rows_lost, array_lost],
+    [
+        cut_short,
+        changed_inside,
+        lost_its_first_line,
+        no_journal,
+        row_not_as_written,
+        rows_lost,
+        small_faces_lost,
+        one_small_face_not_as_written,
+        array_lost,
+        header_emptied,
+        header_cut,
+        header_zeroed,
+        header_of_another_shape,
+    ],
 )
-def test_what_the_disk_lost_or_changed_is_made_again(root, reads, monkeypatch, damage):
+def test_what_the_disk_lost_or_changed_is_made_again(root, reads, said, monkeypatch, damage):
     stop(root, 21, monkeypatch)
     kept = damage(root)
-    reads.clear()
+    reads.clear(), said.clear()
     assert run(root) == tree_digest(root / "data" / "undisturbed")
     assert len(reads) == PHOTOS - kept
+    if "header" in damage.__name__ or damage is array_lost:
+        assert said[0].startswith("prepare_faces starts afresh: what a run that was stopped has left is damaged (")
+
+
+def test_a_line_that_the_system_takes_bit_by_bit_is_written_whole(tmp_path: Path) -> None:
+    class Slow(FileIO):
+        def write(self, content) -> int:
+            return super().write(memoryview(content)[:7])
+
+    facts = {"code": "a"}
+    written = Journal(tmp_path, facts)
+    written.open()
+    assert written._file is not None
+    written._file.close()
+    written._file = Slow(written.path, "r+")
+    written._file.seek(0, os.SEEK_END)
+    written.add([Rejection(f"{number}.png", "grey", "mode L") for number in range(5)])
+    written.close()
+    found = Journal(tmp_path, facts)
+    assert (found.found, found.done) == (True, 5)
 
 
 def test_a_failure_leaves_nothing(root, monkeypatch):
@@ -258,6 +384,27 @@ def test_a_failure_leaves_nothing(root, monkeypatch):
 
     monkeypatch.setattr(prepare_faces, "finish", failed)
     with pytest.raises(DataError, match="too few people"):
+        run(root)
+    assert left(root) == ["raw", "undisturbed"]
+
+
+def test_too_little_space_keeps_what_a_killed_run_did(root, reads, monkeypatch):
+    stop(root, 20, monkeypatch)
+    usual = shutil.disk_usage
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda path: usual(path)._replace(free=0))
+        with pytest.raises(DataError, match=r"are written: make room.* What a run that was stopped has done is kept"):
+            run(root)
+    assert left(root) == [".faces.partial", "raw", "undisturbed"]
+    reads.clear()
+    assert run(root) == tree_digest(root / "data" / "undisturbed")
+    assert len(reads) == PHOTOS - 20
+
+
+def test_too_little_space_from_the_start_leaves_nothing(root, monkeypatch):
+    usual = shutil.disk_usage
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usual(path)._replace(free=0))
+    with pytest.raises(DataError, match="Nothing was written"):
         run(root)
     assert left(root) == ["raw", "undisturbed"]
 
