@@ -30,7 +30,7 @@ from gwainet.training.trials import peak_memory, steps_to_make
 GAINS_TITLE = "PSNR of each validation face over bicubic"
 
 # editing anything else leaves an interrupted training resumable
-_CODE = (
+CODE = (
     "nets",
     "training",
     "losses.py",
@@ -83,7 +83,7 @@ class Session:
         fingerprint = {
             **{name: json.dumps(value) for name, value in params.flat(sections).items()},
             "faces": faces.digest,
-            "code": code_digest(Path(gwainet.__file__).parent, [*_CODE, *code, f"stages/{stage.split('@')[0]}.py"]),
+            "code": code_digest(Path(gwainet.__file__).parent, [*CODE, *code, f"stages/{stage.split('@')[0]}.py"]),
             **{name: file_digest(path) for name, path in inputs.items()},
         }
         self.checkpoints = Checkpoints(work / "checkpoints", stage, fingerprint)
