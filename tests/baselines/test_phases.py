@@ -28,7 +28,7 @@ def settings_of_gfrnet(warp_share: float) -> TrainBaseline:
     return TrainBaseline(system="gfrnet", epochs=10.0, learning_rate=2e-4, **values)
 
 
-@pytest.mark.parametrize("warp_share", [0.0, 1.0])
+@pytest.mark.parametrize("warp_share", [0.0, 0.9])
 def test_bfloat16_takes_nearly_the_same_first_step_of_gfrnet_in_both_of_its_parts(faces: Faces, warp_share: float):
     made = []
     for engine in (PLAIN, Engine(precision="bfloat16")):
@@ -42,7 +42,7 @@ def test_bfloat16_takes_nearly_the_same_first_step_of_gfrnet_in_both_of_its_part
         assert {value.dtype for value in losses.values()} == {torch.float32}
         made.append({name: value.item() for name, value in losses.items()})
     assert made[0]["warp"] != made[1]["warp"]  # it was bfloat16
-    assert (made[0]["content"] == made[1]["content"] == 0) == (warp_share == 1)
+    assert (made[0]["content"] == made[1]["content"] == 0) == (warp_share > 0)
     assert made[1] == pytest.approx(made[0], rel=0.05, abs=0.02)
 
 
