@@ -8,7 +8,8 @@
       DataError       prepared faces are missing, damaged or do not fit the params
       ContractError   the data contract does not hold
       CheckpointError weights or a checkpoint do not fit the networks
-      TrainingError   a training went wrong: numbers that are not finite, a critic that exploded, too little memory
+      TrainingError   a training went wrong: too little memory, a step that cannot be captured
+        DivergedError   its numbers did: not finite, or a critic that exploded
       StorageError    an S3 bucket refused something, does not answer or does not hold what it should
       TrackingError   the tracking server refused or lost something
       ExtraError      an optional part of the installation is missing
@@ -46,7 +47,11 @@ class CheckpointError(GwainetError):
 
 
 class TrainingError(GwainetError):
-    """A training went wrong: numbers that are not finite, a critic that exploded, too little memory."""
+    """A training went wrong: too little memory, a step that cannot be captured."""
+
+
+class DivergedError(TrainingError):
+    """A training's numbers went wrong: not finite, or a critic that exploded. With the same params they would again."""
 
 
 class StorageError(GwainetError):

@@ -385,13 +385,16 @@ class BaselineRates(Section):
     gfrnet: PositiveFloat = 2e-4
 
 
+BASELINE_WIDTH = 64  # feature maps of other papers' systems as published, at their narrowest place
+
+
 class TrainBaselines(Training):
     """Other papers' systems in the same harness (docs/baselines.md)."""
 
     same: Literal["images", "compute"] = Field(
         "images",
         description="images: each system sees as many images as `epochs` say. compute: as many multiply-adds of its "
-        "forward as our guided generator has on those images",
+        "forward as our guided generator has on those images; neither backward passes nor critics count",
     )
     # not taken from the sections of our phases: a change of ours would then train all of them again
     epochs: NotNegativeFloat = Field(

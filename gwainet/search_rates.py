@@ -18,19 +18,20 @@ from rich.table import Table
 
 import gwainet
 from gwainet.dataset import open_checked
-from gwainet.errors import ParamsError, TrainingError
+from gwainet.errors import DivergedError, ParamsError, TrainingError
 from gwainet.files import code_digest, file_digest, staged_directory, write_json
-from gwainet.params import Params
+from gwainet.params import BaselineRates, Params
 from gwainet.progress import console, say
 from gwainet.recorder import NullRecorder
 from gwainet.stages import STAGES
+from gwainet.training import session
 
 OURS = "guided"  # the variant of train_psnr whose rate is searched beside the others'
 SYSTEMS = (*STAGES["train_baselines"].variants, OURS)
-FORMAT = 1
+FORMAT = 2
 _RATES = ("learning_rate", "learning_rates")  # params that differ from trial to trial
 # editing anything else leaves finished trials as they are
-CODE = ("nets", "baselines", "training", "dataset.py", "losses.py", "psnr.py", "tensors.py", "images.py", "bicubic.py")
+CODE = (*session.CODE, "baselines", "macs.py", "stages/train_baselines.py", "stages/train_psnr.py")
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,16 @@ class Trial:
         learning_rate: that was tried.
         psnr: on validation faces, of the weights that are kept, dB; None: the training went wrong.
         steps: that it was trained.
+        digest: of all that it depends on: params, data, weights that it starts from, code.
+        failure: what went wrong.
     """
 
     system: str
     learning_rate: float
     psnr: float | None
     steps: int
+    digest: str = ""
+    failure: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ def search(params: Params, root: Path, store: Path, systems: Sequence[str] = SYS
         params: of the profile.
         root: where `data/`, `models/` and `reports/` lie.
         store: below which `.gwainet/` lies.
-        systems: of `SYSTEMS`; an earlier search's lines of others are kept if they are of the same data and budget.
+        systems: of `SYSTEMS`; an earlier search's lines of others are kept if all that they depend on is the same.
 
     Raises:
         ParamsError: there is no such system.
@@ -84,12 +89,13 @@ def search(params: Params, root: Path, store: Path, systems: Sequence[str] = SYS
     for system in systems:
         if system not in SYSTEMS:
             raise ParamsError(f"there is no system `{system}`; there are {', '.join(SYSTEMS)}")
+    work = store / ".gwainet"
     trials: list[Trial] = []
     for system in systems:
-        trials += [_try(params, root, store / ".gwainet", system, rate) for rate in params.search_rates.rates]
+        trials += [_try(params, root, work, system, rate) for rate in params.search_rates.rates]
     out = root / "reports" / params.profile / "search_rates"
     facts = _facts(params, root)
-    trials = [*_before(out, facts, systems), *trials]
+    trials = [*_before(params, root, work, out, facts, systems), *trials]
     trials.sort(key=lambda trial: (SYSTEMS.index(trial.system), trial.learning_rate))
     names = dict.fromkeys(trial.system for trial in trials)
     found = {name: choose(name, [trial for trial in trials if trial.system == name]) for name in names}
@@ -129,62 +135,113 @@ def _facts(params: Params, root: Path) -> dict[str, Any]:
     }
 
 
-def _before(out: Path, facts: dict[str, Any], systems: Sequence[str]) -> Iterator[Trial]:
+def _before(
+    params: Params, root: Path, work: Path, out: Path, facts: dict[str, Any], systems: Sequence[str]
+) -> Iterator[Trial]:
     """Lines of an earlier table that still hold, of other systems."""
     try:
         earlier = json.loads((out / "rates.json").read_text(encoding="utf-8"))
-        table = pd.read_csv(out / "rates.csv")
+        table = pd.read_csv(out / "rates.csv", dtype={"digest": str})
     except (FileNotFoundError, ValueError):
         return
-    if earlier.get("facts") != json.loads(json.dumps(facts)):
+    if earlier.get("format") != FORMAT or earlier.get("facts") != json.loads(json.dumps(facts)):
         say(f"{out}: the lines of before are of other data or another budget, and are left out")
         return
+    left_out = set()
     for row in table[~table["system"].isin(systems)].to_dict("records"):
+        system, rate = str(row["system"]), float(row["learning_rate"])
+        if row["digest"] != _plan(params, root, work, system, rate).digest:
+            left_out.add(system)
+            continue
+        failure = row["failure"] if isinstance(row["failure"], str) else None
         psnr = None if math.isnan(row["psnr"]) else float(row["psnr"])
-        yield Trial(str(row["system"]), float(row["learning_rate"]), psnr, int(row["steps"]))
+        yield Trial(system, rate, psnr, int(row["steps"]), str(row["digest"]), failure)
+    if left_out:
+        say(f"{out}: lines of before are of other code or other weights, and are left out: {', '.join(left_out)}")
 
 
-def _try(params: Params, root: Path, work: Path, system: str, rate: float) -> Trial:
-    """Train with one rate, unless that has been done."""
+@dataclass(frozen=True)
+class _Planned:
+    """A trial before it is made.
+
+    Attributes:
+        stage: that trains it.
+        system: of `SYSTEMS`.
+        rate: of learning.
+        params: that it is trained with.
+        arguments: of the stage, its inputs.
+        digest: of all that it depends on.
+        out: where it lies.
+    """
+
+    stage: str
+    system: str
+    rate: float
+    params: Params
+    arguments: dict[str, Path]
+    digest: str
+    out: Path
+
+
+def _plan(params: Params, root: Path, work: Path, system: str, rate: float) -> _Planned:
+    """What a trial is; the digest of one that starts from another trial holds once that is made."""
     stage = STAGES["train_psnr" if system == OURS else "train_baselines"]
     changed = _with_rate(params, system, rate)
-    paths = stage.paths(params.profile, system, root)
-    if system == "srgan":  # from what the search's own SRResNet came to, with the rate that params.yaml names
-        first = params.train_baselines.learning_rates.srresnet
-        its = stage.paths(params.profile, "srresnet", root)
-        paths["start"] = _made(_with_rate(params, "srresnet", first), stage.name, "srresnet", its, work, first)[1]
-    return _made(changed, stage.name, system, paths, work, rate)[0]
-
-
-def _made(
-    params: Params, stage: str, system: str, paths: dict[str, Path], work: Path, rate: float
-) -> tuple[Trial, Path]:
-    """A trial and the directory it lies in, which bears a digest of all that it depends on."""
-    arguments: dict[str, Any] = {name: path for name, path in paths.items() if name != "out"}
+    arguments = {name: path for name, path in stage.paths(params.profile, system, root).items() if name != "out"}
+    if system == "srgan":
+        arguments["start"] = _plan_start(params, root, work).out
     facts = {
-        "params": params.flat(STAGES[stage].sections),
+        "system": system,
+        "params": changed.flat(stage.sections),
         "inputs": {name: file_digest(file) for name, file in _files(arguments).items()},
         "code": code_digest(Path(gwainet.__file__).parent, CODE),
     }
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-    out = work / "search_rates" / f"{stage}@{system}-{rate:g}-{digest}"
+    out = work / "search_rates" / f"{stage.name}@{system}-{rate:g}-{digest}"
+    return _Planned(stage.name, system, rate, changed, arguments, digest, out)
+
+
+def _plan_start(params: Params, root: Path, work: Path) -> _Planned:
+    """What SRGAN's trials start from: the search's own SRResNet, with the rate that params.yaml names."""
+    return _plan(params, root, work, "srresnet", params.train_baselines.learning_rates.srresnet)
+
+
+def _try(params: Params, root: Path, work: Path, system: str, rate: float) -> Trial:
+    """Train with one rate, unless that has been done."""
+    if system == "srgan":
+        first = _made(_plan_start(params, root, work), work)
+        if first.psnr is None:
+            failure = f"SRResNet, which it starts from, failed: {first.failure}"
+            digest = _plan(params, root, work, system, rate).digest
+            return Trial(system, rate, None, 0, digest, failure)
+    return _made(_plan(params, root, work, system, rate), work)
+
+
+def _made(planned: _Planned, work: Path) -> Trial:
+    """A trial, from the directory that bears its digest if an earlier search has finished it.
+
+    Numbers that went wrong are remembered, too; what else stops a training is tried again by the next search.
+    """
+    stage, system, rate, out = planned.stage, planned.system, planned.rate, planned.out
     wrong = out.with_name(f"{out.name}.failed")
     if wrong.exists():
-        return Trial(system, rate, None, 0), out
+        return Trial(system, rate, None, 0, planned.digest, wrong.read_text(encoding="utf-8"))
     if not (out / "metrics.json").is_file():
         say(f"search-rates: {system} at {rate:g}")
+        arguments: dict[str, Any] = {**planned.arguments, "out": out, "work": work, "recorder": NullRecorder()}
         try:
-            STAGES[stage].function()(params, variant=system, **arguments, out=out, work=work, recorder=NullRecorder())
-        except TrainingError as error:  # a rate that is too high: that is what a search is to find out
+            STAGES[stage].function()(planned.params, variant=system, **arguments)
+        except TrainingError as error:
             say(f"search-rates: {system} at {rate:g} went wrong: {error}")
-            wrong.parent.mkdir(parents=True, exist_ok=True)
-            wrong.write_text(str(error), encoding="utf-8")
-            return Trial(system, rate, None, 0), out
+            if isinstance(error, DivergedError):  # a rate that is too high: that is what a search is to find out
+                wrong.parent.mkdir(parents=True, exist_ok=True)
+                wrong.write_text(str(error), encoding="utf-8")
+            return Trial(system, rate, None, 0, planned.digest, str(error))
     metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
-    return Trial(system, rate, round(float(metrics["psnr"]), 6), int(metrics["steps"])), out
+    return Trial(system, rate, round(float(metrics["psnr"]), 6), int(metrics["steps"]), planned.digest)
 
 
-def _files(arguments: dict[str, Any]) -> dict[str, Path]:
+def _files(arguments: dict[str, Path]) -> dict[str, Path]:
     """The files that stand for a trial's inputs."""
     files = {"faces": arguments["faces"] / "faces.json"}
     for name in ("start", "inet", "wnet"):
@@ -202,7 +259,7 @@ def _with_rate(params: Params, system: str, rate: float) -> Params:
         changed = ours.model_copy(update={"learning_rate": rate, "epochs": share * ours.epochs})
         return params.model_copy(update={"train_psnr": changed})
     own = params.train_baselines
-    rates = own.learning_rates.model_copy(update={system: rate})
+    rates = BaselineRates().model_copy(update={system: rate})  # those of others change nothing in this trial
     update = {
         "learning_rates": rates,
         "epochs": share * own.epochs,

@@ -45,6 +45,9 @@ UNUSED = {
 # Source whose change makes a stage run again. The rest (training, tracking, files, progress) is the frame around it.
 WATCHED = (
     "gwainet.images",
+    "gwainet.enlarge",
+    "gwainet.compiled",
+    "gwainet.bicubic",
     "gwainet.nets",
     "gwainet.baselines",
     "gwainet.macs",

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from gwainet import search_rates
-from gwainet.errors import CheckpointError, ParamsError, TrainingError
+from gwainet.errors import CheckpointError, DivergedError, ParamsError, TrainingError
 from gwainet.params import Params
 from gwainet.search_rates import Trial, choose, search
 from gwainet.stages import STAGES
@@ -111,10 +111,10 @@ def test_a_finished_trial_is_not_made_again_unless_it_has_changed(project, train
 def test_a_killed_search_goes_on_with_the_trial_it_was_in(project, monkeypatch, trained):
     saved = search_rates._made
 
-    def killed(params, stage, system, paths, work, rate):
-        if rate == RATES[1]:
+    def killed(planned, work):
+        if planned.rate == RATES[1]:
             raise KeyboardInterrupt
-        return saved(params, stage, system, paths, work, rate)
+        return saved(planned, work)
 
     monkeypatch.setattr(search_rates, "_made", killed)
     with pytest.raises(KeyboardInterrupt):
@@ -138,7 +138,7 @@ def test_a_rate_with_which_the_training_goes_wrong_is_a_line_without_psnr(projec
     def sometimes(params, *, variant, **arguments):
         calls.append(params.train_baselines.learning_rates.srcnn)
         if calls[-1] == RATES[1]:
-            raise TrainingError("the loss is no number")
+            raise DivergedError("the loss is no number")
         run(params, variant=variant, **arguments)
 
     monkeypatch.setattr("gwainet.stages.train_baselines.run", sometimes)
@@ -146,7 +146,58 @@ def test_a_rate_with_which_the_training_goes_wrong_is_a_line_without_psnr(projec
         found = search(params_of(project), project.root, project.root, ["srcnn"])
     assert calls == RATES
     assert table_of(project)["psnr"].isna().tolist() == [False, True]
+    assert table_of(project)["failure"].tolist()[1] == "the loss is no number"
     assert found["srcnn"].learning_rate == RATES[0]
+
+
+def test_memory_that_ran_out_says_nothing_of_a_rate_and_is_tried_again(project, monkeypatch):
+    run = STAGES[STAGE].function()
+    full = [True]
+
+    def sometimes(params, *, variant, **arguments):
+        if full[0]:
+            raise TrainingError("out of memory")
+        run(params, variant=variant, **arguments)
+
+    monkeypatch.setattr("gwainet.stages.train_baselines.run", sometimes)
+    assert search(params_of(project), project.root, project.root, ["srcnn"])["srcnn"].learning_rate is None
+    assert set(table_of(project)["failure"]) == {"out of memory"}
+    full[0] = False
+    search(params_of(project), project.root, project.root, ["srcnn"])
+    assert table_of(project)["psnr"].notna().all()
+
+
+def test_where_srresnet_fails_srgan_has_failed_and_the_search_goes_on(project, monkeypatch):
+    run = STAGES[STAGE].function()
+
+    def sometimes(params, *, variant, **arguments):
+        if variant == "srresnet":
+            raise DivergedError("the loss is no number")
+        run(params, variant=variant, **arguments)
+
+    monkeypatch.setattr("gwainet.stages.train_baselines.run", sometimes)
+    found = search(params_of(project), project.root, project.root, ["srgan", "srcnn"])
+    assert found["srgan"].learning_rate is None
+    assert found["srcnn"].learning_rate is not None
+    failures = table_of(project).set_index("system")["failure"]
+    assert set(failures["srgan"]) == {"SRResNet, which it starts from, failed: the loss is no number"}
+    assert failures["srcnn"].isna().all()
+
+
+def test_lines_of_other_code_are_left_out_and_those_of_other_rates_in_params_stay(project, monkeypatch, trained):
+    search(params_of(project), project.root, project.root, ["srcnn"])
+    search(params_of(project, learning_rates={"srcnn": 1e-3, "edsr": 3e-4}), project.root, project.root, ["vdsr"])
+    assert set(table_of(project)["system"]) == {"srcnn", "vdsr"}
+    assert table_of(project)["digest"].nunique() == 4
+    monkeypatch.setattr(search_rates, "code_digest", lambda *_: "other")
+    search(params_of(project), project.root, project.root, ["vdsr"])
+    assert set(table_of(project)["system"]) == {"vdsr"}
+    assert trained == ["srcnn"] * 2 + ["vdsr"] * 4
+
+
+def test_all_code_that_a_trial_depends_on_is_in_its_digest():
+    needed = {"nets", "baselines", "training", "macs.py", "enlarge.py", "compiled.py", "bicubic.py", "images.py"}
+    assert needed | {"stages/train_baselines.py", "stages/train_psnr.py"} <= set(search_rates.CODE)
 
 
 def test_the_best_rate_is_of_the_highest_psnr_and_an_edge_is_said():

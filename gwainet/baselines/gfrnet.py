@@ -53,13 +53,31 @@ class Up(nn.Module):
         return doubled[:, :, : size[0], : size[1]]
 
 
+class PreciseUp(Up):
+    """In its weights' own precision, whatever autocast says, as Wnet's last convolution (`PreciseConv2d`)."""
+
+    def forward(self, x: Tensor, size: torch.Size) -> Tensor:
+        """Double the sides, then cut to `size`."""
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.to(self.conv.weight.dtype), size)
+
+
 class Hourglass(nn.Module):
     """Eight halvings of the sides and eight doublings, with or without skips between them.
 
     Shapes: (B, before, H, W) -> (B, after, H, W), any H and W.
+
+    Args:
+        before: channels.
+        after: channels.
+        channels: of each halving.
+        skips: whether what was met on the way down is seen again on the way back.
+        precise: whether the last layer keeps out of autocast: a place rounded to bfloat16 is up to half a pixel off.
     """
 
-    def __init__(self, before: int, after: int, channels: tuple[int, ...], *, skips: bool) -> None:
+    def __init__(
+        self, before: int, after: int, channels: tuple[int, ...], *, skips: bool, precise: bool = False
+    ) -> None:
         super().__init__()
         self.skips = skips
         ends = len(channels) - 1
@@ -69,7 +87,8 @@ class Hourglass(nn.Module):
         )
         back = (*channels[::-1], after)
         self.ups = nn.ModuleList(
-            Up(2 * a if skips and place else a, b, last=place == ends) for place, (a, b) in enumerate(pairwise(back))
+            (PreciseUp if precise and place == ends else Up)(2 * a if skips and place else a, b, last=place == ends)
+            for place, (a, b) in enumerate(pairwise(back))
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -97,7 +116,7 @@ class Gfrnet(nn.Module):
 
     def __init__(self, width: int = 64) -> None:
         super().__init__()
-        self.warpnet = Hourglass(6, 2, tuple(width * multiple for multiple in WARPNET), skips=False)
+        self.warpnet = Hourglass(6, 2, tuple(width * multiple for multiple in WARPNET), skips=False, precise=True)
         self.recnet = Hourglass(6, 3, tuple(width * multiple for multiple in RECNET), skips=True)
 
     def initialise(self, generator: torch.Generator) -> None:
@@ -113,7 +132,8 @@ class Gfrnet(nn.Module):
         """The warped guide and its flow.
 
         Shapes: (B, 3, H, W), (B, 3, H, W) -> (B, 3, H, W), (B, 2, H, W).
-        Units: the flow in grid units, as Wnet's: the grid that tanh gives, less the one of a guide left as it is.
+        Units: the flow in grid units, as Wnet's: the grid that tanh gives, less the one of a guide left as it is; both
+        in the weights' precision, whatever autocast says.
         """
         grid = torch.tanh(self.warpnet(torch.cat([i_lru, i_gi], dim=1)))
         height, width = grid.shape[2:]

@@ -20,11 +20,10 @@ from gwainet.baselines.waveletsrnet import WaveletSRNet
 from gwainet.errors import CheckpointError
 from gwainet.macs import MacCounter, without_memory
 from gwainet.nets.model import FORMAT, Generated, SuperResolver, load_into, open_weights
-from gwainet.params import SCALE, BaselineSystem
+from gwainet.params import BASELINE_WIDTH, SCALE, BaselineSystem
 from gwainet.tensors import Means
 
 KIND = "baseline"
-WIDTH = 64  # feature maps of all of them as published, at their narrowest place
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ SYSTEMS: dict[BaselineSystem, Facts] = {
 
 def width_of(narrow: int) -> int:
     """Feature maps of a system that is so many times narrower than published."""
-    return WIDTH // narrow
+    return BASELINE_WIDTH // narrow
 
 
 class Baseline(SuperResolver):

@@ -220,7 +220,8 @@ class GfrnetPhase(_CriticPhase):
         batch = self.feed.batch()
         zero = torch.zeros((), device=self.device)
         if self._step < self.warp_steps:
-            i_gw, omega = self.network.aligned(batch.i_lru, batch.i_gi)
+            with self.engine.autocast(self.device):
+                i_gw, omega = self.network.aligned(batch.i_lru, batch.i_gi)
             names = ("total", "content", "features", "adversarial", "critic")
             return {"warp": self._warp_step(i_gw, omega, batch.i_gt), **dict.fromkeys(names, zero)}
         i_sr, warped, flow = self._made(batch)

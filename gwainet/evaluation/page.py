@@ -294,6 +294,9 @@ class Cost:
     seconds: str
     seeds: str
     maps: str
+    same: str
+    epochs: str
+    rate: str
 
 
 def _costs(report: BenchmarkReport) -> Iterator[Cost]:
@@ -310,6 +313,9 @@ def _costs(report: BenchmarkReport) -> Iterator[Cost]:
             "" if model.training_seconds is None else f"{model.training_seconds:,.0f}",
             "1" if seeds is None else str(len(seeds.seeds)),
             maps_of(model.narrow),
+            model.same or "",
+            "" if model.epochs is None else f"{model.epochs:.4g}",
+            "" if model.learning_rate is None else f"{model.learning_rate:g}",
         )
 
 

@@ -25,7 +25,7 @@ from gwainet.evaluation.systems import (
 from gwainet.identity import IDENTITY_CONVENTION, IDENTITY_METRIC
 from gwainet.lpips import LPIPS, LPIPS_CONVENTION
 from gwainet.metrics import CONVENTIONS, METRICS, Interval, bootstrap_interval, paired_difference
-from gwainet.params import Benchmark, Params
+from gwainet.params import BASELINE_WIDTH, Benchmark, Params
 
 DIGITS = 6  # of numbers in the report: the last bits of a sum depend on the machine
 
@@ -71,7 +71,7 @@ class SeedsReport(Part):
 class LpipsReport(Part):
     """Whose weights LPIPS was measured with."""
 
-    weights_digests: dict[str, str] = Field(description="name of a file of `benchmark.lpips_weights` -> SHA-256")
+    weights_digests: dict[str, str] = Field(description="a file as `benchmark.lpips_weights` names it -> SHA-256")
 
 
 class ModelReport(Part):
@@ -84,13 +84,22 @@ class ModelReport(Part):
     macs: int | None = Field(None, description="multiply-adds of the forward of one image of these faces' size")
     images: int | None = Field(
         None,
-        description="that its training saw, with those of what it starts from; null: its training did not say",
+        description="that the steps of its training drew, a critic's own batches and those of what it starts from "
+        "included; null: its training did not say",
     )
     training_seconds: float | None = Field(
         None, description="of its training, with that of what it starts from; without the pretraining of Wnet and Inet"
     )
     training_device: str | None = Field(None, description="CPU with its threads, or the GPU's name")
     narrow: int | None = Field(None, description="by what a baseline's feature maps are divided; 1: as published")
+    same: str | None = Field(
+        None,
+        description="what a baseline's budget holds equal to ours: `images` or `compute`; null: ours, or not known",
+    )
+    epochs: float | None = Field(
+        None, description="passes over the training split of its own training alone; null: its training did not say"
+    )
+    learning_rate: float | None = Field(None, description="the same training's; of a schedule the first part's")
 
 
 class SplitReport(Part):
@@ -277,7 +286,7 @@ def make_report(
         systems=[
             SystemReport(
                 system=system.name,
-                title=system.title,
+                title=system.title + narrowed(models[system.model].narrow if system.model in models else None),
                 model=system.model,
                 guide=system.guide,
                 splits=means(system.name),
@@ -289,6 +298,14 @@ def make_report(
         comparisons=[ComparisonReport(a=a, b=b, splits=differences(a, b)) for a, b in comparisons_of(names)],
         slices=[entry for split, parts in of.items() for entry in _slices(split, parts, samples, seed)],
     )
+
+
+def narrowed(narrow: int | None) -> str:
+    """What a row's title says of a baseline that is narrower than published: `, 1/4 width`."""
+    if narrow is None or narrow == 1:
+        return ""
+    share = f"1/{narrow}" if BASELINE_WIDTH % narrow == 0 else f"{BASELINE_WIDTH // narrow}/{BASELINE_WIDTH}"
+    return f", {share} width"
 
 
 def _spread(values: Sequence[float]) -> SpreadReport:

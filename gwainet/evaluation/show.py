@@ -13,7 +13,7 @@ from gwainet.evaluation.systems import BASELINE_SYSTEMS, LOWER_IS_BETTER
 from gwainet.identity import IDENTITY_METRIC
 from gwainet.images import Uint8, grid
 from gwainet.lpips import LPIPS
-from gwainet.params import SCALE
+from gwainet.params import BASELINE_WIDTH, SCALE
 
 COLUMNS = {
     "psnr": "PSNR dB [95 %]",
@@ -129,7 +129,7 @@ def results_table(report: BenchmarkReport, split: str, clocks: Mapping[str, Cloc
     return table
 
 
-COSTS = ("M param.", "GMAC", "ms/face", "images", "training", "seeds", "maps")
+COSTS = ("M param.", "GMAC", "ms/face", "drawn", "training", "seeds", "maps")
 
 
 def costs_table(report: BenchmarkReport, clocks: Mapping[str, Clock]) -> Table:
@@ -167,6 +167,9 @@ class CostLine:
     training_device: str | None
     seeds: int
     narrow: int | None
+    same: str | None
+    epochs: float | None
+    learning_rate: float | None
 
 
 def costs_of(report: BenchmarkReport, clocks: Mapping[str, Clock]) -> list[CostLine]:
@@ -189,6 +192,9 @@ def costs_of(report: BenchmarkReport, clocks: Mapping[str, Clock]) -> list[CostL
                 training_device=model.training_device,
                 seeds=1 if seeds is None else len(seeds.seeds),
                 narrow=model.narrow,
+                same=model.same,
+                epochs=model.epochs,
+                learning_rate=model.learning_rate,
             )
         )
     return lines
@@ -200,8 +206,8 @@ def devices_of(report: BenchmarkReport) -> list[str]:
 
 
 def maps_of(narrow: int | None) -> str:
-    """Feature maps of another paper's system, against its published ones; empty of ours."""
-    return "" if narrow is None else "as published" if narrow == 1 else f"1/{narrow}"
+    """Feature maps of another paper's system, 64 as published; empty of ours."""
+    return "" if narrow is None else str(BASELINE_WIDTH // narrow)
 
 
 def _giga(macs: int | None) -> str:

@@ -159,7 +159,7 @@ def run(
     perception = lpips.load_lpips(perceptual, device) if perceptual else None
     perceived = None
     if perceptual:
-        perceived = LpipsReport(weights_digests={path.name: file_digest(path) for path in perceptual})
+        perceived = LpipsReport(weights_digests={str(path): file_digest(path) for path in perceptual})
     folders = {"psnr": psnr, "adversarial": adversarial, "baselines": baselines}
     weights = {
         name: folders[model.folder] / model.variant / "weights.safetensors"
@@ -222,6 +222,9 @@ def run(
             training_seconds=took[name].seconds,
             training_device=took[name].device,
             narrow=others[name][1].narrow if name in others else None,
+            same=took[name].same,
+            epochs=took[name].epochs,
+            learning_rate=took[name].learning_rate,
         )
         for name, digest in digests.items()
     }
@@ -299,7 +302,9 @@ def _load_baselines(weights: Mapping[str, Path], device: torch.device) -> dict[s
     for name, path in weights.items():
         baseline, metadata = load_baseline(path, device)
         if metadata.system != name.partition(SEED)[0]:
-            raise CheckpointError(f"{path} holds {metadata.system}: run train_baselines@{name} again")
+            raise CheckpointError(
+                f"{path} holds {metadata.system}: run train_baselines@{name.partition(SEED)[0]} again"
+            )
         if metadata.images:
             loaded[name] = baseline, metadata
     if len(loaded) < len(weights):
@@ -330,6 +335,9 @@ class _Cost:
     images: int | None = None
     seconds: float | None = None
     device: str | None = None
+    same: str | None = None
+    epochs: float | None = None
+    learning_rate: float | None = None
 
 
 # what a training starts from, where that is a model with a row of its own: its images and seconds count, too
@@ -353,6 +361,9 @@ def _costs(folders: Mapping[str, Path]) -> dict[str, _Cost]:
             sum(took.images for took in known),
             round(sum(took.seconds for took in known), 3),
             ", then ".join(devices),
+            known[-1].same,
+            known[-1].epochs,
+            known[-1].learning_rate,
         )
     return costs
 

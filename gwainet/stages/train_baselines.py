@@ -131,5 +131,6 @@ class _Training:
             best=None if SYSTEMS[system].critic else "psnr",
             describe=lambda _: metadata,
             finish=finish,
+            same=self.params.train_baselines.same,
         )
         return out

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from gwainet.errors import TrainingError
+from gwainet.errors import DivergedError, TrainingError
 from gwainet.training import distributed
 
 if TYPE_CHECKING:
@@ -31,15 +31,15 @@ def check_losses(means: Mapping[str, float], limits: Mapping[str, float], steps:
         kept: what was kept, for the message.
 
     Raises:
-        TrainingError: names the losses.
+        DivergedError: names the losses.
     """
     first, last = steps
     where = f"at step {last}" if first == last else f"between steps {first} and {last}"
     if wrong := [name for name, value in means.items() if not math.isfinite(value)]:
-        raise TrainingError(f"{', '.join(wrong)} is not finite {where}: {_SLOWER}. {kept}")
+        raise DivergedError(f"{', '.join(wrong)} is not finite {where}: {_SLOWER}. {kept}")
     for name, limit in limits.items():
         if name in means and abs(means[name]) > limit:
-            raise TrainingError(
+            raise DivergedError(
                 f"{name} has exploded: {means[name]:.3g} in the mean {where}, where {limit:.3g} is the most "
                 f"({name}_limit): {_SLOWER}, weigh the penalty more (lambda_gp, lambda_r1), or make fewer "
                 f"critic_updates. {kept}"
@@ -50,12 +50,12 @@ def check_weights(modules: Mapping[str, nn.Module], step: int, kept: str) -> Non
     """Stop before weights that are not finite are saved over good ones.
 
     Raises:
-        TrainingError: names the module.
+        DivergedError: names the module.
     """
     for name, module in modules.items():
         sound = [parameter.isfinite().all() for parameter in module.parameters()]
         if sound and not bool(torch.stack(sound).all()):
-            raise TrainingError(f"weights of the {name} are not finite after step {step}: {_SLOWER}. {kept}")
+            raise DivergedError(f"weights of the {name} are not finite after step {step}: {_SLOWER}. {kept}")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

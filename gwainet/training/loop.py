@@ -124,13 +124,14 @@ def fit(phase: Phase, plan: Plan, checkpoints: Checkpoints, recorder: Recorder, 
     saves and reports.
 
     Raises:
-        TrainingError: a loss or a weight is no longer a finite number, a loss has exploded, or memory ran out.
+        DivergedError: a loss or a weight is no longer a finite number, or a loss has exploded.
+        TrainingError: memory ran out, or a step cannot be captured.
         CheckpointError: the checkpoint is damaged.
     """
     try:
         return _fit(phase, plan, checkpoints, recorder, device)
     except TrainingError as error:
-        raise TrainingError(f"{plan.description}: {error}") from None
+        raise type(error)(f"{plan.description}: {error}") from None
 
 
 def _fit(phase: Phase, plan: Plan, checkpoints: Checkpoints, recorder: Recorder, device: torch.device) -> Outcome:

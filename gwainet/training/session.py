@@ -30,7 +30,7 @@ from gwainet.training.trials import peak_memory, steps_to_make
 GAINS_TITLE = "PSNR of each validation face over bicubic"
 
 # editing anything else leaves an interrupted training resumable
-_CODE = (
+CODE = (
     "nets",
     "training",
     "losses.py",
@@ -83,7 +83,7 @@ class Session:
         fingerprint = {
             **{name: json.dumps(value) for name, value in params.flat(sections).items()},
             "faces": faces.digest,
-            "code": code_digest(Path(gwainet.__file__).parent, [*_CODE, *code, f"stages/{stage.split('@')[0]}.py"]),
+            "code": code_digest(Path(gwainet.__file__).parent, [*CODE, *code, f"stages/{stage.split('@')[0]}.py"]),
             **{name: file_digest(path) for name, path in inputs.items()},
         }
         self.checkpoints = Checkpoints(work / "checkpoints", stage, fingerprint)
@@ -102,6 +102,7 @@ class Session:
         counts: Mapping[str, int] | None = None,
         describe: Callable[[str], Describing] | None = None,
         finish: Callable[[Path], None] | None = None,
+        same: str | None = None,
     ) -> None:
         """Train a phase as long as `settings` say, resuming an interrupted training, and write `out` in one piece.
 
@@ -119,6 +120,7 @@ class Session:
             counts: what else a step does, name -> times; its total joins the stage's numbers.
             describe: kind -> what a weights file of it says of itself; None: what a network of ours does.
             finish: writes more into the directory, before it takes its place.
+            same: what the length of the training holds equal to ours, for `training.json`.
         """
         launch.check_share(settings.batch_size, distributed.size())
         engine = take_up(phase, self.params.runtime, self.device, self.faces, distributed.size())
@@ -140,8 +142,16 @@ class Session:
             totals = {name: float(outcome.steps * times) for name, times in (counts or {}).items()}
             self._write(directory, phase, outcome, totals)
             self.recorder.metrics({"training_seconds": outcome.seconds})
-            seen = outcome.steps * settings.batch_size
-            Took(seen, round(outcome.seconds, 3), describe_device(self.device), distributed.size()).write(directory)
+            drawn = outcome.steps * settings.batch_size * sum(feed.updates for feed in phase.feeds)
+            took = Took(
+                images=drawn,
+                seconds=round(outcome.seconds, 3),
+                device=describe_device(self.device),
+                processes=distributed.size(),
+                same=same,
+                **_schedule_of(settings),
+            )
+            took.write(directory)
             if finish is not None:
                 finish(directory)
             if gains is not None:
@@ -163,3 +173,12 @@ class Session:
         validations.to_csv(directory / "validation.csv", index=False)
         phase.samples().save(directory / "samples.png")
         self.recorder.metrics({f"final.{name}": value for name, value in metrics.items()}, outcome.steps)
+
+
+def _schedule_of(settings: Settings) -> dict[str, float]:
+    """Epochs, and the learning rate; of a schedule of several parts their sum, and the first one's."""
+    if isinstance(settings, TrainAdversarial):
+        parts = settings.schedule
+        first = {"learning_rate": parts[0].learning_rate} if parts else {}
+        return {"epochs": round(sum(part.epochs for part in parts), 6), **first}
+    return {"epochs": round(settings.epochs, 6), "learning_rate": settings.learning_rate}

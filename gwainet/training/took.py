@@ -16,16 +16,22 @@ class Took:
     """What a training took.
 
     Attributes:
-        images: that its steps saw.
+        images: that its steps drew: of an adversarial step the critic's batches, too.
         seconds: validations included, over all runs of an interrupted training; steps that were lost do not count.
         device: CPU with its threads, or the GPU's name.
         processes: that trained it together.
+        epochs: passes over the training split that were planned; None in files from before it was noted.
+        learning_rate: of Adam, of a schedule's first part; None as above.
+        same: of another paper's system, what the budget holds equal to ours: `images` or `compute`; None of ours.
     """
 
     images: int
     seconds: float
     device: str
     processes: int
+    epochs: float | None = None
+    learning_rate: float | None = None
+    same: str | None = None
 
     def write(self, directory: Path) -> None:
         """Write the file into a directory."""

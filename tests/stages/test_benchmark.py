@@ -23,8 +23,8 @@ from gwainet.errors import CheckpointError, ContractError, DataError, ExtraError
 from gwainet.evaluation import measure as measuring
 from gwainet.evaluation.appearance import appearance
 from gwainet.evaluation.distances import FRECHET, KERNEL, distances
-from gwainet.evaluation.report import BenchmarkReport, SliceReport
-from gwainet.evaluation.show import best_of
+from gwainet.evaluation.report import BenchmarkReport, SliceReport, narrowed
+from gwainet.evaluation.show import best_of, maps_of
 from gwainet.evaluation.slices import SLICES
 from gwainet.evaluation.systems import BASELINES, COMPARISONS, HEADLINE, MODELS, SYSTEMS
 from gwainet.files import file_digest, write_json
@@ -658,6 +658,11 @@ def test_the_report_says_what_each_system_costs_and_what_it_saw(several, faces):
     assert ours[0] == ours[1] > ours[2]
 
 
+def test_what_a_narrowed_system_is_called():
+    assert [narrowed(narrow) for narrow in (None, 1, 4, 3)] == ["", "", ", 1/4 width", ", 21/64 width"]
+    assert [maps_of(narrow) for narrow in (None, 1, 4, 3)] == ["", "64", "16", "21"]
+
+
 def test_the_papers_figures_have_a_column_for_each_system_that_answered(out, several):
     """LR, bicubic, BAnet, GWAnet, GWAInet and GT, and the two systems that one world has on top; 4 pixels between."""
     widths = [Image.open(of / "figure3.png").width for of in (out, several[1])]
@@ -726,6 +731,16 @@ def test_a_system_of_several_seeds_has_their_spread_and_the_first_ones_figures(t
     assert "Spread over seeds" in (tmp_path / "several/benchmark.html").read_text()
 
 
+def test_a_further_seed_of_another_system_names_the_stage_to_run(tmp_path):
+    world = write_world(tmp_path)
+    write_baselines(world, trained=("srcnn", "vdsr"))
+    write_seeds(world, "srcnn", [0, 1])
+    wrong = world.weights("srcnn").parent / "seeds/1/weights.safetensors"
+    wrong.write_bytes(world.weights("vdsr").read_bytes())
+    with pytest.raises(CheckpointError, match="holds vdsr: run train_baselines@srcnn again"):
+        run(make_params(), **world.inputs, out=tmp_path / "out", recorder=NullRecorder())
+
+
 def test_a_seeds_list_that_is_damaged_is_named(tmp_path):
     world = write_world(tmp_path)
     write_baselines(world, trained=("srcnn",))
@@ -740,7 +755,9 @@ def test_what_a_model_cost_counts_what_it_started_from(tmp_path):
     world = write_world(tmp_path)
     write_baselines(world, trained=("srresnet", "srgan", "vdsr"))
     for name, seconds in {"psnr_phase": 100.0, "gwainet": 20.0, "srresnet": 7.0, "srgan": 3.0, "gwanet": 5.0}.items():
-        Took(int(10 * seconds), seconds, "GPU X" if name == "srgan" else "CPU", 1).write(world.weights(name).parent)
+        rule = {"epochs": 0.25, "learning_rate": 1e-4, "same": "compute"} if name == "srgan" else {}
+        device = "GPU X" if name == "srgan" else "CPU"
+        Took(int(10 * seconds), seconds, device, 1, **rule).write(world.weights(name).parent)  # type: ignore[arg-type]
     run(make_params(), **world.inputs, out=tmp_path / "out", recorder=NullRecorder())
     report = BenchmarkReport.model_validate_json((tmp_path / "out/benchmark.json").read_text())
     found = {name: (m.images, m.training_seconds, m.training_device) for name, m in report.models.items()}
@@ -750,6 +767,14 @@ def test_what_a_model_cost_counts_what_it_started_from(tmp_path):
     assert found["srgan"] == (100, 10.0, "CPU, then GPU X")  # its weights say how many images, srresnet's included
     assert found["banet"] == (None, None, None)
     assert found["vdsr"] == (100, None, None)
+    srgan, titles = report.models["srgan"], {entry.system: entry.title for entry in report.systems}
+    assert (srgan.same, srgan.epochs, srgan.learning_rate) == ("compute", 0.25, 1e-4)
+    assert report.models["gwainet"].same is None
+    assert report.models["vdsr"].epochs is None
+    assert (titles["vdsr"], titles["gwainet"]) == ("VDSR, 1/32 width", "GWAInet")
+    page = (tmp_path / "out/benchmark.html").read_text()
+    (row,) = (line for line in page.splitlines() if "Inet for VGG, 1/32 width" in line and "<td>compute</td>" in line)
+    assert '<td class="number">2</td><td>compute</td><td class="number">0.25</td><td class="number">0.0001</td>' in row
     costs = pd.read_csv(tmp_path / "out/costs.csv").set_index("model")
     assert set(costs.index) == set(report.models)
     assert costs.loc["gwainet", "training_seconds"] == 120.0
@@ -782,7 +807,7 @@ def test_lpips_is_measured_with_the_users_weights_and_lower_is_better(world, fac
     table = pd.read_csv(tmp_path / "out/benchmark.csv")
     assert report.metrics == (*METRICS, LPIPS)
     assert report.lpips is not None
-    assert report.lpips.weights_digests == {"lpips.pt": file_digest(lpips_weights)}
+    assert report.lpips.weights_digests == {str(lpips_weights): file_digest(lpips_weights)}
     assert "LPIPS v0.1" in report.conventions[LPIPS]
     network = load_lpips([lpips_weights], torch.device("cpu"))
     for entry in of_system(table, "bicubic").itertuples():

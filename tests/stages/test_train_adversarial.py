@@ -10,6 +10,7 @@ import torch
 
 from gwainet.errors import CheckpointError, TrainingError
 from gwainet.nets.model import build_cnet, load_generator, load_into, read_weights
+from gwainet.training.took import Took
 from tests.training_params import Interrupting, Project, check_outputs, content, metrics
 
 STAGE, PSNR = "train_adversarial", "train_psnr"
@@ -41,6 +42,10 @@ def test_the_files_of_the_formats_are_written_and_the_weights_say_what_they_are(
         guided=guided,
     )
     assert metrics(out)["critic_updates"] == 2 * STEPS
+    took = Took.read(out)
+    assert took is not None
+    assert took.images == 2 * STEPS * (1 + 2)  # the generator's batch of 2, and the critic's two
+    assert (took.epochs, took.same) == (0.75, None)
     generator = load_generator(out / "weights.safetensors", CPU)
     rows = faces.targets("test")[:1]
     assert generator.super_resolve(faces.lr[rows], faces.hr[rows]).sr.shape == (1, faces.height, faces.width, 3)

@@ -206,6 +206,8 @@ def test_what_a_training_took_lies_beside_its_weights_and_adds_up_over_interrupt
     whole = Took.read(started.run(STAGE, "srresnet", out="whole"))
     assert whole is not None
     assert (whole.images, whole.processes) == (2 * STEPS["srresnet"], 1)
+    epochs = started.params(STAGE).train_baselines.epochs
+    assert (whole.same, whole.epochs, whole.learning_rate) == ("images", epochs, 1e-4)
     assert whole.device.startswith("CPU, 1 threads")
     assert whole.seconds > 0
     with pytest.raises(KeyboardInterrupt):
