@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -23,9 +23,10 @@ import typer
 from mlflow import MlflowClient
 from rich.progress import track
 
-from gwainet.files import staged_file, tree_digest
+from gwainet.files import file_digest, staged_file
 from gwainet.params import check_params
 from gwainet.stages import STAGES
+from gwainet.training.took import FILE, Took
 from tests.training_params import Project, make_project
 
 PHASES = (("pretrain_inet", None), ("pretrain_wnet", None), ("train_psnr", "guided"), ("train_adversarial", "gwainet"))
@@ -96,9 +97,17 @@ def curves(store: Path) -> dict[str, list[tuple[int, float]]]:
     }
 
 
+def contents(folder: Path) -> dict[str, object]:
+    """Digest of each file; of `training.json`, which tells seconds, all else."""
+    made: dict[str, object] = {file.name: file_digest(file) for file in folder.iterdir()}
+    took = Took.read(folder)
+    assert took is not None
+    return {**made, FILE: replace(took, seconds=0.0)}
+
+
 def compare(root: Path, undisturbed: str, killed: str) -> Iterator[str]:
     """What a killed training ended with that an undisturbed one did not."""
-    if tree_digest(root / "outs" / undisturbed) != tree_digest(root / "outs" / killed):
+    if contents(root / "outs" / undisturbed) != contents(root / "outs" / killed):
         yield f"{killed}: files"
     if curves(root / "stores" / undisturbed) != curves(root / "stores" / killed):
         yield f"{killed}: MLflow's metrics"

@@ -88,8 +88,10 @@ def test_small_faces_of_the_papers_crops_are_not_made_by_pillow(monkeypatch: pyt
     def refused(*_: object) -> None:
         raise AssertionError("Pillow was asked")
 
+    shapes = ((168, 144), (256, 256))
+    assert all(duplicates._loops_are_pillows(*shape) for shape in shapes)
     monkeypatch.setattr(duplicates, "small_face", refused)
-    for shape in ((168, 144), (256, 256)):
+    for shape in shapes:
         duplicates.small_faces(picture("noise", shape, 0)[None])
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from gwainet.dataset import Split
 from gwainet.evaluation.report import BenchmarkReport, Estimate, groups_of
-from gwainet.evaluation.show import COLUMNS, DECIMALS, best_of, devices_of, maps_of
+from gwainet.evaluation.show import COLUMNS, DECIMALS, best_of, maps_of
 from gwainet.evaluation.slices import SLICES, SMALLEST_GROUP
 from gwainet.evaluation.systems import MAIN, Guide
 from gwainet.images import ERROR_SCALE, Uint8, error_picture
@@ -239,7 +239,6 @@ def benchmark_page(
         paired={name: list(_paired(report, name)) for name in report.splits},
         guides={COLUMNS[metric].partition(" [")[0]: list(_guides(report, split, metric)) for metric in report.metrics},
         costs=list(_costs(report)),
-        devices=devices_of(report),
         apart=list(_apart(report, split)),
         seeded=list(_seeded(report, split)),
         quoted=TABLE_1,
@@ -291,7 +290,6 @@ class Cost:
     parameters: str
     giga_macs: str
     images: str
-    seconds: str
     seeds: str
     maps: str
     same: str
@@ -310,7 +308,6 @@ def _costs(report: BenchmarkReport) -> Iterator[Cost]:
             f"{model.parameters:,}",
             "" if model.macs is None else f"{model.macs / 1e9:.2f}",
             "" if model.images is None else f"{model.images:,}",
-            "" if model.training_seconds is None else f"{model.training_seconds:,.0f}",
             "1" if seeds is None else str(len(seeds.seeds)),
             maps_of(model.narrow),
             model.same or "",

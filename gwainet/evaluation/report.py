@@ -87,10 +87,6 @@ class ModelReport(Part):
         description="that the steps of its training drew, a critic's own batches and those of what it starts from "
         "included; null: its training did not say",
     )
-    training_seconds: float | None = Field(
-        None, description="of its training, with that of what it starts from; without the pretraining of Wnet and Inet"
-    )
-    training_device: str | None = Field(None, description="CPU with its threads, or the GPU's name")
     narrow: int | None = Field(None, description="by what a baseline's feature maps are divided; 1: as published")
     same: str | None = Field(
         None,

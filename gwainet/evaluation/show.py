@@ -132,13 +132,35 @@ def results_table(report: BenchmarkReport, split: str, clocks: Mapping[str, Cloc
 COSTS = ("M param.", "GMAC", "ms/face", "drawn", "training", "seeds", "maps")
 
 
-def costs_table(report: BenchmarkReport, clocks: Mapping[str, Clock]) -> Table:
+@dataclass(frozen=True)
+class TrainingCost:
+    """What a training and those it started from took; None where one of them did not say.
+
+    Attributes:
+        images: drawn.
+        seconds: without the pretraining of Wnet and Inet.
+        device: CPU with its threads, or the GPU's name.
+        same: the rule by which its length was chosen (`train_baselines.same`).
+        epochs: of its own training.
+        learning_rate: of its own training.
+    """
+
+    images: int | None = None
+    seconds: float | None = None
+    device: str | None = None
+    same: str | None = None
+    epochs: float | None = None
+    learning_rate: float | None = None
+
+
+def costs_table(report: BenchmarkReport, clocks: Mapping[str, Clock], trainings: Mapping[str, TrainingCost]) -> Table:
     """What each model costs: parameters, operations, time of a face here, and what its training saw and took."""
-    table = _narrow_table("costs; trained on: " + ("; ".join(devices_of(report)) or "not known"))
+    devices = sorted({training.device for training in trainings.values() if training.device})
+    table = _narrow_table("costs; trained on: " + ("; ".join(devices) or "not known"))
     table.add_column("model", no_wrap=True)
     for title in COSTS:
         table.add_column(title, justify="right", no_wrap=True)
-    for line in costs_of(report, clocks):
+    for line in costs_of(report, clocks, trainings):
         milliseconds = f"{1000 * line.seconds_per_image:.1f}"
         seconds = "" if line.training_seconds is None else f"{line.training_seconds:,.0f} s"
         cells = (
@@ -172,7 +194,9 @@ class CostLine:
     learning_rate: float | None
 
 
-def costs_of(report: BenchmarkReport, clocks: Mapping[str, Clock]) -> list[CostLine]:
+def costs_of(
+    report: BenchmarkReport, clocks: Mapping[str, Clock], trainings: Mapping[str, TrainingCost]
+) -> list[CostLine]:
     """What each model costs; trainings with further seeds count in `seeds` alone."""
     entries = {entry.system: entry for entry in report.systems}
     lines = []
@@ -188,8 +212,8 @@ def costs_of(report: BenchmarkReport, clocks: Mapping[str, Clock]) -> list[CostL
                 macs=model.macs,
                 seconds_per_image=clocks[name].seconds_per_image(),
                 images=model.images,
-                training_seconds=model.training_seconds,
-                training_device=model.training_device,
+                training_seconds=trainings[name].seconds,
+                training_device=trainings[name].device,
                 seeds=1 if seeds is None else len(seeds.seeds),
                 narrow=model.narrow,
                 same=model.same,
@@ -198,11 +222,6 @@ def costs_of(report: BenchmarkReport, clocks: Mapping[str, Clock]) -> list[CostL
             )
         )
     return lines
-
-
-def devices_of(report: BenchmarkReport) -> list[str]:
-    """On what the models were trained, each once."""
-    return sorted({model.training_device for model in report.models.values() if model.training_device})
 
 
 def maps_of(narrow: int | None) -> str:

@@ -22,7 +22,7 @@ Figures of a model are kept in `work` once it is measured (`gwainet.evaluation.k
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +49,7 @@ from gwainet.evaluation.report import (
 )
 from gwainet.evaluation.show import (
     FIGURES,
+    TrainingCost,
     comparisons_table,
     costs_of,
     costs_table,
@@ -219,8 +220,6 @@ def run(
             guided=generators[name].guided,
             macs=forward_macs(_again(generators[name]), prepared.height, prepared.width),
             images=others[name][1].images if name in others else took[name].images,
-            training_seconds=took[name].seconds,
-            training_device=took[name].device,
             narrow=others[name][1].narrow if name in others else None,
             same=took[name].same,
             epochs=took[name].epochs,
@@ -249,7 +248,7 @@ def run(
         write_json(partial / "benchmark.json", report.model_dump(mode="json"))
         write_json(partial / "metrics.json", headline(report))
         measured.table.to_csv(partial / "benchmark.csv", index=False, float_format=f"%.{DIGITS}f")
-        costs = pd.DataFrame(asdict(line) for line in costs_of(report, measured.clocks))
+        costs = pd.DataFrame(asdict(line) for line in costs_of(report, measured.clocks, took))
         costs.assign(device=describe(device)).to_csv(partial / "costs.csv", index=False)
         plot_table(report, shown_split).to_csv(partial / "benchmark_table.csv", index=False)
         picture.save(partial / "grid.png", optimize=True)
@@ -269,7 +268,7 @@ def run(
         for table in (distances_table(report, split), seeds_table(report, split)):
             if table is not None:
                 console.print(table)
-    console.print(costs_table(report, measured.clocks))
+    console.print(costs_table(report, measured.clocks, took))
     say(f"Benchmark: {out / 'benchmark.html'}")
 
 
@@ -328,36 +327,24 @@ def _seeds_of(folder: Path) -> list[int]:
         raise CheckpointError(f"{path} is damaged ({error}): run train_baselines@{folder.name} again") from error
 
 
-@dataclass(frozen=True)
-class _Cost:
-    """What a training and those it started from took; None where one of them did not say."""
-
-    images: int | None = None
-    seconds: float | None = None
-    device: str | None = None
-    same: str | None = None
-    epochs: float | None = None
-    learning_rate: float | None = None
-
-
 # what a training starts from, where that is a model with a row of its own: its images and seconds count, too
 STARTS = {"gwainet": "psnr_phase", "gwanet": "psnr_phase", "banet": "banet_psnr", "srgan": "srresnet"}
 
 
-def _costs(folders: Mapping[str, Path]) -> dict[str, _Cost]:
+def _costs(folders: Mapping[str, Path]) -> dict[str, TrainingCost]:
     """Model -> what its training took; `folders` are those that the training stages wrote."""
     found = {name: Took.read(folder) for name, folder in folders.items()}
-    costs: dict[str, _Cost] = {}
+    costs: dict[str, TrainingCost] = {}
     for name, own in found.items():
         system, at, seed = name.partition(SEED)
         before = None if system not in STARTS else found.get(STARTS[system] + at + seed)
         chain = [own] if system not in STARTS else [before, own]
         known = [took for took in chain if took is not None]
         if len(known) < len(chain):
-            costs[name] = _Cost()
+            costs[name] = TrainingCost()
             continue
         devices = dict.fromkeys(took.device for took in known)
-        costs[name] = _Cost(
+        costs[name] = TrainingCost(
             sum(took.images for took in known),
             round(sum(took.seconds for took in known), 3),
             ", then ".join(devices),

@@ -57,7 +57,8 @@ def test_every_file_is_the_one_that_dvc_repro_made(
     for entry, folder in folders.items():
         made, by_dvc = files(Path(folder)), files(project.root / dvc_folder(entry))
         assert made.keys() == by_dvc.keys(), entry
-        different = [name for name, content in made.items() if content != by_dvc[name]]
+        timed = {"training.json", "costs.csv"}  # they tell seconds
+        different = [name for name, content in made.items() if content != by_dvc[name] and name not in timed]
         assert different == ([] if entry != "register_model" else ["registered.json"]), entry
         for kind in ("metrics", "page"):
             assert (Path(folder).parent / kind).stat().st_size > 0, entry

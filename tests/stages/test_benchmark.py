@@ -760,7 +760,10 @@ def test_what_a_model_cost_counts_what_it_started_from(tmp_path):
         Took(int(10 * seconds), seconds, device, 1, **rule).write(world.weights(name).parent)  # type: ignore[arg-type]
     run(make_params(), **world.inputs, out=tmp_path / "out", recorder=NullRecorder())
     report = BenchmarkReport.model_validate_json((tmp_path / "out/benchmark.json").read_text())
-    found = {name: (m.images, m.training_seconds, m.training_device) for name, m in report.models.items()}
+    costs = pd.read_csv(tmp_path / "out/costs.csv").set_index("model").astype(object)
+    costs = costs.where(costs.notna(), None)
+    columns = ["training_seconds", "training_device"]
+    found = {name: (m.images, *costs.loc[name, columns]) for name, m in report.models.items()}
     assert found["psnr_phase"] == (1000, 100.0, "CPU")
     assert found["gwainet"] == (1200, 120.0, "CPU")
     assert found["gwanet"] == (1050, 105.0, "CPU")
@@ -775,9 +778,7 @@ def test_what_a_model_cost_counts_what_it_started_from(tmp_path):
     page = (tmp_path / "out/benchmark.html").read_text()
     (row,) = (line for line in page.splitlines() if "Inet for VGG, 1/32 width" in line and "<td>compute</td>" in line)
     assert '<td class="number">2</td><td>compute</td><td class="number">0.25</td><td class="number">0.0001</td>' in row
-    costs = pd.read_csv(tmp_path / "out/costs.csv").set_index("model")
     assert set(costs.index) == set(report.models)
-    assert costs.loc["gwainet", "training_seconds"] == 120.0
     assert (costs["seconds_per_image"] > 0).all()
     assert costs["device"].str.startswith("CPU").all()
     assert costs.loc["vdsr", "macs"] == report.models["vdsr"].macs
