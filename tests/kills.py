@@ -90,7 +90,7 @@ def curves(store: Path) -> dict[str, list[tuple[int, float]]]:
     ended = "attributes.status = 'FINISHED' and tags.`gwainet.kind` = 'stage'"
     # a process that was killed just after it had written everything leaves an ended run too; the last one counts
     run, *_ = client.search_runs(["1"], ended, order_by=["attributes.start_time DESC"])
-    names = [name for name in run.data.metrics if not name.startswith("system/")]
+    names = [name for name in run.data.metrics if not name.startswith("system/") and name != "training_seconds"]
     return {
         name: sorted((point.step, point.value) for point in client.get_metric_history(run.info.run_id, name))
         for name in names
