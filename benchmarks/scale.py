@@ -153,21 +153,23 @@ def check(folder: Path) -> dict[str, object]:
     Raises:
         RuntimeError: an expectation of the contract does not hold.
     """
-    from gwainet import contract_tables, duplicates, quality
-    from gwainet.dataset import Faces
-    from gwainet.measured import Pixels, open_prepared
-    from gwainet.params import check_params
-
-    params, steps = check_params({"profile": "scale", "fetch_faces": {"source": "celeba"}}), Steps()
-    duplicates.correlations = lambda faces, first, second: np.zeros(len(first), np.float32)  # as `prepare` says
+    steps = Steps()
     with steps.step("imports"):
-        pass
+        from gwainet import contract_tables, duplicates, quality
+        from gwainet.dataset import Faces, another_person
+        from gwainet.measured import Pixels, open_prepared
+        from gwainet.params import check_params
+
+    params = check_params({"profile": "scale", "fetch_faces": {"source": "celeba"}})
+    duplicates.correlations = lambda faces, first, second: np.zeros(len(first), np.float32)  # as `prepare` says
     with steps.step("opened for training"):
         faces = Faces(folder)
         train = faces.targets("train")
-        faces.draw_others(train[:1000], 0, int(faces.info["images"]["train"]), np.random.default_rng(0))
+        some = train[:1000]
+        word = np.random.default_rng(0).integers(0, 2**32, len(some), np.int64)
+        another_person(faces.first_row[some], faces.identity_size[some], (0, faces.info["images"]["train"]), word)
     rows = len(faces.identity)
-    del faces, train
+    del faces, train, some, word
     rules = quality.contract(params.check_faces, params.prepare_faces.near_duplicate_of("celeba"))
     rules = [rule for rule in rules if rule.name != "no_near_duplicate_across_splits"]  # no pixels, no hashes
     with steps.step("contract: opened, structure"):

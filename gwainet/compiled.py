@@ -72,7 +72,10 @@ def grey_region(picture: Uint8, across: "Taps", down: "Taps", reduced: Uint8) ->
     left, right = across[0][0], across[1][-1]
     sides = np.empty(((right - left) * channels, bottom - top), np.uint8)
     _turn(picture.reshape(height, -1)[top:bottom, left * channels : right * channels], sides)
-    _loaded.grey(sides.reshape(right - left, channels, -1), *across, *down, reduced)
+    greys = np.empty((right - left, 1, bottom - top), np.uint8)
+    _loaded.grey(sides.reshape(right - left, channels, -1), greys[:, 0])
+    within = [(first - start, ends - start, weights) for (first, ends, weights), start in ((across, left), (down, top))]
+    _loaded.reduce(greys, *within[0], *within[1], reduced[..., None])
 
 
 def sum_products(words: npt.NDArray[np.uint32], factors: npt.NDArray[np.uint64]) -> int:
@@ -168,43 +171,12 @@ def _compile() -> SimpleNamespace:
             for place in range(outputs * channels):
                 lines[output, place] = min(max(sums[place] >> _BITS, 0), 255)
 
-    def grey(
-        sides: Uint8,
-        first: npt.NDArray[np.int64],
-        ends: npt.NDArray[np.int64],
-        weights: Int32,
-        first_down: npt.NDArray[np.int64],
-        ends_down: npt.NDArray[np.int64],
-        weights_down: Int32,
-        reduced: Uint8,
-    ) -> None:
-        width, _, height = sides.shape
-        outputs = len(first)
-        greys = np.empty((width, height), np.uint8)
-        for place in range(width):
+    def grey(sides: Uint8, greys: Uint8) -> None:
+        for place in range(len(sides)):
             red, green, blue, line = sides[place, 0], sides[place, 1], sides[place, 2], greys[place]
-            for row in range(height):
+            for row in range(len(line)):
                 level = _RED * np.int32(red[row]) + _GREEN * np.int32(green[row]) + _BLUE * np.int32(blue[row])
                 line[row] = (level + 0x8000) >> 16
-        rows = np.empty((height, outputs), np.uint8)
-        sums = np.empty(height, np.int32)
-        for output in range(outputs):
-            sums[:] = half
-            for tap in range(ends[output] - first[output]):
-                weight, column = weights[output, tap], greys[first[output] - first[0] + tap]
-                for row in range(height):
-                    sums[row] += weight * np.int32(column[row])
-            for row in range(height):
-                rows[row, output] = min(max(sums[row] >> _BITS, 0), 255)
-        sums = np.empty(outputs, np.int32)
-        for output in range(len(first_down)):
-            sums[:] = half
-            for tap in range(ends_down[output] - first_down[output]):
-                weight, line = weights_down[output, tap], rows[first_down[output] - first_down[0] + tap]
-                for place in range(outputs):
-                    sums[place] += weight * np.int32(line[place])
-            for place in range(outputs):
-                reduced[output, place] = min(max(sums[place] >> _BITS, 0), 255)
 
     def products(words: npt.NDArray[np.uint32], factors: npt.NDArray[np.uint64]) -> np.uint64:
         total = np.uint64(0)

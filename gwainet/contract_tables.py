@@ -12,7 +12,7 @@ from gwainet.images import downscale
 from gwainet.measured import Listed, Numbers, Pixels, Prepared
 from gwainet.params import SCALE, CheckFaces, Params
 
-SPLITS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test")  # not the one of `sources`, on whose code the check would then depend
 CHANNELS = ("red", "green", "blue")
 KINDS = {
     "row": "whole number",

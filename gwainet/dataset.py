@@ -181,17 +181,6 @@ class Faces:
         chosen = (self.manifest["split"] == split).to_numpy() & self._is_target
         return np.flatnonzero(chosen).astype(np.int64)
 
-    def draw_guides(self, rows: Rows, random: np.random.Generator) -> Rows:
-        """A guide for each row: `another_photo`, or the manifest's own where guides are fixed."""
-        if self.fixed_guides:
-            return self.guide_row[rows]
-        return another_photo(rows, self.first_row[rows], self.identity_size[rows], _words(len(rows), random))
-
-    def draw_others(self, rows: Rows, start: int, end: int, random: np.random.Generator) -> Rows:
-        """`another_person` for each row, among rows [start, end)."""
-        first, size = self.first_row[rows], self.identity_size[rows]
-        return another_person(first, size, (start, end), _words(len(rows), random))
-
     def pairs(self, rows: Rows, guide_rows: Rows) -> tuple[Uint8, Uint8]:
         """Copies of the targets and of the guides. Shapes: (B), (B) -> (B, H, W, 3), (B, H, W, 3)."""
         return self._hr[rows], self._hr[guide_rows]
@@ -221,10 +210,6 @@ class Faces:
     def columns(self, device: torch.device) -> dict[str, torch.Tensor]:
         """The means `lr` and `hr`, (1, 3, 1, 1) each, on a device."""
         return {name: column(values, device) for name, values in asdict(self.means).items()}
-
-
-def _words(count: int, random: np.random.Generator) -> Rows:
-    return random.integers(0, 2**32, count, np.int64)
 
 
 def _colour(values: object) -> tuple[float, float, float]:

@@ -20,7 +20,6 @@ __all__ = [
     "PSNR_CAP",
     "SMALLEST_SIDE",
     "SSIM_WINDOW",
-    "UNITS",
     "Y_CROP",
     "Interval",
     "all_metrics",
@@ -44,7 +43,6 @@ _GAUSSIAN = cv2.getGaussianKernel(SSIM_WINDOW, _SIGMA, cv2.CV_64F)
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2  # (K1 L)^2 and (K2 L)^2
 
 METRICS = ("psnr", "psnr_y", "ssim", "lr_psnr")
-UNITS = {"psnr": "dB", "psnr_y": "dB", "ssim": "", "lr_psnr": "dB"}
 
 CONVENTIONS = {
     "psnr": (

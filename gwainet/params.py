@@ -464,7 +464,7 @@ class SearchRates(Section):
 
 
 class Benchmark(Section):
-    """How models are compared (docs/paper.md, M1 to M8)."""
+    """How models are compared (docs/paper.md, M1 to M11)."""
 
     splits: tuple[Literal["validation", "test"], ...] = Field(("validation", "test"), min_length=1, strict=False)
     max_faces: Positive | None = Field(None, description="at most so many faces of a split; null: all")

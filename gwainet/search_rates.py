@@ -29,7 +29,7 @@ from gwainet.training import session
 OURS = "guided"  # the variant of train_psnr whose rate is searched beside the others'
 SYSTEMS = (*STAGES["train_baselines"].variants, OURS)
 FORMAT = 2
-_RATES = ("learning_rate", "learning_rates")  # params that differ from trial to trial
+_RATES = ("learning_rate", "learning_rates", "more_seeds")  # params that are no part of a trial's budget
 # editing anything else leaves finished trials as they are
 CODE = (*session.CODE, "baselines", "macs.py", "stages/train_baselines.py", "stages/train_psnr.py")
 

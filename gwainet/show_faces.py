@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +13,7 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from gwainet.dataset import Faces
-from gwainet.errors import DataError
+from gwainet.errors import DataError, SourceError
 from gwainet.files import staged_file
 from gwainet.images import DAMAGE
 from gwainet.params import Params
@@ -145,7 +144,7 @@ def _photo(store: Store, file: str) -> Image.Image:
         with Image.open(BytesIO(store.read(file))) as image:
             image.draft("RGB", PHOTO)  # a JPEG is decoded no larger than needed
             picture = ImageOps.exif_transpose(image).convert("RGB")
-    except (*DAMAGE, BadZipFile, Image.DecompressionBombError):
+    except (*DAMAGE, SourceError, Image.DecompressionBombError):
         ImageDraw.Draw(tile).text((PHOTO[0] / 2, PHOTO[1] / 2), "cannot be opened", "#444", _font(TEXT), anchor="mm")
         return tile
     picture.thumbnail(PHOTO, Image.Resampling.LANCZOS)

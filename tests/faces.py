@@ -9,11 +9,15 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import torch
 from PIL import Image
 
+from gwainet.dataset import Faces
 from gwainet.files import write_json
 from gwainet.images import Uint8, downscale
 from gwainet.params import SCALE
+from gwainet.training.draws import words
+from gwainet.training.sampling import draw_guides, tables
 
 SPLITS = ("train", "validation", "test")
 
@@ -136,3 +140,9 @@ def _photo(random: np.random.Generator, person: npt.NDArray[np.float64]) -> Uint
     shifted = np.roll(person, random.integers(-2, 3, 2), axis=(0, 1))
     changed = shifted * random.uniform(0.8, 1.2) + random.normal(0, 8, person.shape)
     return np.clip(np.rint(changed), 0, 255).astype(np.uint8)
+
+
+def drawn_guides(faces: Faces, rows: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
+    """Guides of rows, as trainings draw them."""
+    table, words_of = tables(faces, torch.device("cpu")), words(seed, 0, torch.arange(len(rows)))
+    return draw_guides(table, torch.from_numpy(rows), words_of).numpy()

@@ -1,6 +1,8 @@
 """`python -m gwainet show-faces`: a picture for people, or a clear error."""
 
+import os
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,12 @@ from typer.testing import CliRunner, Result
 
 from gwainet.__main__ import app
 from gwainet.recorder import NullRecorder
-from gwainet.show_faces import _cut, _font, _spread
+from gwainet.show_faces import _cut, _font, _photo, _spread
+from gwainet.sources.store import open_store
 from gwainet.stages import fetch_faces, prepare_faces
 from tests.faces import write_faces
 from tests.photos import params as profile_params
-from tests.photos import people, write_folder
+from tests.photos import people, photo, write_folder, write_zip
 from tests.test_main import plain
 
 Call = Callable[..., Result]
@@ -128,3 +131,21 @@ def test_long_lines_are_shortened_where_they_say_least():
     assert words.startswith("these are")
     assert words.endswith("...")
     assert max(font.getlength(text) for text in (path, words)) <= 120
+
+
+@pytest.mark.parametrize("place", ["a zip", "a folder"])
+def test_a_photo_that_cannot_be_read_is_a_tile_that_says_so(tmp_path: Path, place: str):
+    name, photos = "set/person00/bad.png", {"set/person00/bad.png": photo(1)}
+    if place == "a zip":
+        path = write_zip(tmp_path / "photos.zip", photos)
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    else:
+        path = write_folder(tmp_path / "photos", {})
+        (path / name).parent.mkdir(parents=True)
+        os.mkfifo(path / name)  # without a writer it would be waited for
+    with closing(open_store(path)) as store:
+        tile = np.asarray(_photo(store, name))
+    assert 1 < len(np.unique(tile.reshape(-1, 3), axis=0)) < 300  # grey, and words
+    assert tuple(tile[0, 0]) == (0xD8, 0xDB, 0xE0)

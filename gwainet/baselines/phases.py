@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import pandas as pd
 import torch
@@ -21,7 +20,6 @@ from gwainet.nets.model import Generated
 from gwainet.params import TrainBaseline
 from gwainet.tensors import column
 from gwainet.training.engine import PLAIN, Engine
-from gwainet.training.feeds import Feed
 from gwainet.training.phases import Rates, TrainingPhase, adam, descend, on_device, precise, total_steps
 from gwainet.training.sampling import BatchSampler
 from gwainet.training.validation import gains_over_bicubic, mean_psnr, sample_sheet, validation_rows
@@ -71,10 +69,6 @@ class _BaselinePhase(TrainingPhase):
         self.optimisers |= {name: adam(part, self.settings, rate, self.device) for name, part in parts.items()}
         self.rates = Rates(self.settings, len(self.batches.targets), self.optimisers)
         self.use(PLAIN)
-
-    def _feeds(self, engine: Engine) -> list[Feed[Any]]:
-        self.feed = engine.feed(self.batches, self.device)
-        return [self.feed]
 
     def _compile(self, engine: Engine) -> None:
         engine.lay_out(*self.modules.values())

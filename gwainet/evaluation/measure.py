@@ -187,7 +187,7 @@ def measure(
     found: dict[str, Part] = {}
     # dlib holds Python's lock while it computes: processes, where the other metrics take threads
     several: AbstractContextManager[Executor | None] = processes(workers) if measures_identity else nullcontext()
-    # the metrics' time is spent in NumPy and SciPy, which let other threads run: no processes to start
+    # the metrics' time is spent in NumPy and OpenCV, which let other threads run: no processes to start
     with progress("benchmark", total, "images") as ticker, ThreadPoolExecutor(workers) as pool, several as describers:
         measuring = _Measuring(faces, rows, set(shown.tolist()), batch_size, pool, describers, lpips, ticker)
         for name, answering in parts.items():

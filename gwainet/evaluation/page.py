@@ -15,7 +15,7 @@ import pandas as pd
 
 from gwainet.dataset import Split
 from gwainet.evaluation.report import BenchmarkReport, Estimate, groups_of
-from gwainet.evaluation.show import COLUMNS, DECIMALS, best_of, maps_of
+from gwainet.evaluation.show import COLUMNS, DECIMALS, best_of, count, giga, maps_of
 from gwainet.evaluation.slices import SLICES, SMALLEST_GROUP
 from gwainet.evaluation.systems import MAIN, Guide
 from gwainet.images import ERROR_SCALE, Uint8, error_picture
@@ -306,8 +306,8 @@ def _costs(report: BenchmarkReport) -> Iterator[Cost]:
         yield Cost(
             entries[name].title,
             f"{model.parameters:,}",
-            "" if model.macs is None else f"{model.macs / 1e9:.2f}",
-            "" if model.images is None else f"{model.images:,}",
+            giga(model.macs),
+            count(model.images),
             "1" if seeds is None else str(len(seeds.seeds)),
             maps_of(model.narrow),
             model.same or "",

@@ -1,6 +1,6 @@
 """The benchmark for the eye: the grid of faces, and tables on the terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from PIL import Image
@@ -35,27 +35,18 @@ def best_of(report: BenchmarkReport, split: str) -> dict[str, float]:
     }
 
 
-def face_grid(pictures: Mapping[int, Mapping[str, Uint8]]) -> Image.Image:
-    """Some faces beside what the main systems make of them."""
-    columns = {
-        "lr": "LR",
-        "guide": "Guide",
-        "warped_guide": "Warped guide",
-        "bicubic": "Bicubic",
-        "banet": "BAnet",
-        "psnr_phase": "PSNR phase",
-        "gwanet": "GWAnet",
-        "gwainet": "GWAInet",
-        "gwainet-r": "GWAInet, wrong guide",
-        "gt": "GT",
-    }
-    rows: list[Sequence[Uint8]] = []
-    for row in sorted(pictures):
-        shown = dict(pictures[row])
-        shown["lr"] = shown["lr"].repeat(SCALE, axis=0).repeat(SCALE, axis=1)
-        rows.append([shown[name] for name in columns])
-    return grid(rows, list(columns.values()))
-
+GRID = {  # some faces beside what the main systems make of them
+    "lr": "LR",
+    "guide": "Guide",
+    "warped_guide": "Warped guide",
+    "bicubic": "Bicubic",
+    "banet": "BAnet",
+    "psnr_phase": "PSNR phase",
+    "gwanet": "GWAnet",
+    "gwainet": "GWAInet",
+    "gwainet-r": "GWAInet, wrong guide",
+    "gt": "GT",
+}
 
 # The paper's figures, with the people of this data set: file -> what stands side by side (docs/baselines.md)
 FIGURES: dict[str, dict[str, str]] = {
@@ -165,9 +156,9 @@ def costs_table(report: BenchmarkReport, clocks: Mapping[str, Clock], trainings:
         seconds = "" if line.training_seconds is None else f"{line.training_seconds:,.0f} s"
         cells = (
             f"{line.parameters / 1e6:.3f}",
-            _giga(line.macs),
+            giga(line.macs),
             milliseconds,
-            _count(line.images),
+            count(line.images),
             seconds,
             str(line.seeds),
         )
@@ -229,12 +220,14 @@ def maps_of(narrow: int | None) -> str:
     return "" if narrow is None else str(BASELINE_WIDTH // narrow)
 
 
-def _giga(macs: int | None) -> str:
+def giga(macs: int | None) -> str:
+    """Multiply-adds in units of 1e9; empty where they are not known."""
     return "" if macs is None else f"{macs / 1e9:.2f}"
 
 
-def _count(count: int | None) -> str:
-    return "" if count is None else f"{count:,}"
+def count(number: int | None) -> str:
+    """A number with its thousands apart; empty where it is not known."""
+    return "" if number is None else f"{number:,}"
 
 
 def seeds_table(report: BenchmarkReport, split: str) -> Table | None:

@@ -7,10 +7,11 @@ itself (an upper bound on what a guide can give), `-none` for no guide, of model
 
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from gwainet.identity import IDENTITY_METRIC
 from gwainet.lpips import LPIPS
+from gwainet.params import BaselineSystem
 
 Guide = Literal["none", "own", "other", "target"]
 
@@ -78,10 +79,7 @@ SYSTEMS: tuple[System, ...] = (
 )
 
 # Other papers' systems, trained here (docs/baselines.md); those that a profile does not train are left out.
-BASELINES = {
-    system: Model("baselines", system, guided=system == "gfrnet")
-    for system in ("srcnn", "vdsr", "edsr", "srresnet", "srgan", "waveletsrnet", "cascade", "tdae_style", "gfrnet")
-}
+BASELINES = {system: Model("baselines", system, guided=system == "gfrnet") for system in get_args(BaselineSystem)}
 BASELINE_SYSTEMS: tuple[System, ...] = (
     System("srcnn", "SRCNN", "srcnn", "none"),
     System("vdsr", "VDSR", "vdsr", "none"),

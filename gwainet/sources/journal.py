@@ -23,7 +23,6 @@ from gwainet.sources.photo import Rejection
 
 _NAME = "journal"
 _FORMAT = "1"
-_AT_ONCE = 64  # rows read back
 
 
 class Journal:
@@ -43,11 +42,10 @@ class Journal:
         self.path = directory / _NAME
         self._fingerprint = {**fingerprint, "format": _FORMAT}
         self._file: FileIO | None = None
-        self.done, self.found, self.differs, self._end = 0, False, [], 0
+        self.done, self.found, self._end = 0, False, 0
+        self.differs: list[str] = []
         if self.path.is_file():
             self._look()
-
-    differs: list[str]
 
     def _look(self) -> None:
         with self.path.open("rb") as file:
@@ -141,15 +139,14 @@ def _result(note: list[Any]) -> Face | Rejection:
 
 def _as_written(arrays: FaceArrays, first: int, results: Sequence[Face | Rejection]) -> bool:
     """Whether rows are those that the results tell of, and small faces those of their crops."""
-    for start in range(0, len(results), _AT_ONCE):
-        part = results[start : start + _AT_ONCE]
-        hr, lr, small = (pictures.read(first + start, len(part)) for pictures in arrays.all)
-        if min(len(hr), len(lr), len(small)) < len(part):
-            return False
-        faces = [place for place, result in enumerate(part) if isinstance(result, Face)]
-        if not np.array_equal(small[faces], small_faces(hr[faces])):
-            return False
-        for result, crop, low in zip(part, hr, lr, strict=True):
-            if isinstance(result, Face) and result.pixels != pixel_digest(crop, low):
-                return False
-    return True
+    hr, lr, small = (pictures.read(first, len(results)) for pictures in arrays.all)
+    if min(len(hr), len(lr), len(small)) < len(results):
+        return False
+    faces = [place for place, result in enumerate(results) if isinstance(result, Face)]
+    if not np.array_equal(small[faces], small_faces(hr[faces])):
+        return False
+    return all(
+        result.pixels == pixel_digest(crop, low)
+        for result, crop, low in zip(results, hr, lr, strict=True)
+        if isinstance(result, Face)
+    )

@@ -2,6 +2,7 @@
 
 import math
 import re
+import tokenize
 from collections.abc import Sequence
 from io import BytesIO, RawIOBase
 from itertools import groupby
@@ -85,7 +86,7 @@ class PackedPictures:
             try:
                 np.lib.format.read_magic(source)
                 (count, *shape), _, kind = np.lib.format.read_array_header_1_0(source)
-            except (ValueError, EOFError) as error:
+            except (ValueError, EOFError, tokenize.TokenError) as error:  # the last one: of a header cut in brackets
                 raise DataError(f"{path} is no array of pictures ({error}): prepare its part again") from error
             self._file.seek(self._head + start * self.size)
             copied = 0

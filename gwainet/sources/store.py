@@ -4,6 +4,7 @@ import bz2
 import hashlib
 import lzma
 import os
+import stat
 import struct
 import zipfile
 import zlib
@@ -231,9 +232,14 @@ class ZipStore:
         except UNREADABLE as error:
             raise SourceError(f"{self.path}: {name} cannot be read ({error}): zip it again, or get it again") from error
 
+    @cached_property
+    def _starts(self) -> list[int]:
+        """Where members begin, and where the last one ends."""
+        return sorted({*(info.header_offset for info in self._zip.infolist()), self._zip.start_dir})
+
     def places(self, names: Sequence[str]) -> list[Place | None]:
         """Where in the zip members lie."""
-        starts = sorted({*(info.header_offset for info in self._zip.infolist()), self._zip.start_dir})
+        starts = self._starts
         found: list[Place | None] = []
         for name in names:
             info = self._members[name]
@@ -367,12 +373,14 @@ def read_list(path: Path) -> bytes:
     """The bytes of a file of any kind.
 
     Raises:
-        SourceError: it has more than a photo or a list should.
+        SourceError: it is no regular file, or has more than a photo or a list should.
         FileNotFoundError: there is none.
     """
-    size = path.stat().st_size
-    if size > MOST_BYTES:
-        raise SourceError(f"{path} {_too_large(size)}")
+    facts = path.stat()
+    if not stat.S_ISREG(facts.st_mode):  # a pipe would be waited for
+        raise SourceError(f"{path} is no regular file")
+    if facts.st_size > MOST_BYTES:
+        raise SourceError(f"{path} {_too_large(facts.st_size)}")
     try:
         return path.read_bytes()
     except FileNotFoundError:

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, get_args
 
 from gwainet.errors import DataError
-from gwainet.params import Params
+from gwainet.params import BaselineSystem, Params
 from gwainet.progress import say
 from gwainet.recorder import NullRecorder
 
@@ -232,7 +232,7 @@ STAGES: dict[str, Stage] = {
             ("networks", "train_baselines"),
             {"faces": _FACES, "passed": _PASSED, "start": "{start}", "inet": _INET},
             _BASELINES + "/{variant}",
-            ("srcnn", "vdsr", "edsr", "srresnet", "srgan", "waveletsrnet", "cascade", "tdae_style", "gfrnet"),
+            get_args(BaselineSystem),
             {"srgan": _BASELINES + "/srresnet"},
         ),
         Stage(

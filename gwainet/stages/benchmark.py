@@ -1,4 +1,4 @@
-"""Stage `benchmark`: every system on the same held-out faces, with every metric (docs/paper.md, M1 to M8).
+"""Stage `benchmark`: every system on the same held-out faces, with every metric (docs/paper.md, M1 to M11).
 
 Writes, each the same bytes for the same weights, faces and params on one kind of device:
 
@@ -49,12 +49,12 @@ from gwainet.evaluation.report import (
 )
 from gwainet.evaluation.show import (
     FIGURES,
+    GRID,
     TrainingCost,
     comparisons_table,
     costs_of,
     costs_table,
     distances_table,
-    face_grid,
     figure,
     results_table,
     seeds_table,
@@ -212,9 +212,10 @@ def run(
         kept,
     )
     took = _costs({name: weights[name].parent for name in generators})
+    known = {**MODELS, **BASELINES}
     models = {
         name: ModelReport(
-            file=str(weights[name].relative_to(folders[_folder(name)].parent)),
+            file=str(weights[name].relative_to(folders[known[name.partition(SEED)[0]].folder].parent)),
             weights_digest=digest,
             parameters=sum(parameter.numel() for parameter in generators[name].parameters()),
             guided=generators[name].guided,
@@ -233,7 +234,7 @@ def run(
     report = make_report(
         params, params.digest(sections), prepared.digest, measured, models, identified, perceived, several
     )
-    picture = face_grid(measured.pictures)
+    picture = figure(measured.pictures, GRID)
     examples = np.unique(np.concatenate(list(choose_examples(gains_of(measured.table, shown_split)).values())))
     page = benchmark_page(
         report,
@@ -309,11 +310,6 @@ def _load_baselines(weights: Mapping[str, Path], device: torch.device) -> dict[s
     if len(loaded) < len(weights):
         say(f"Not trained, so not measured: {', '.join(sorted(weights.keys() - loaded.keys()))}")
     return loaded
-
-
-def _folder(name: str) -> str:
-    """The input in which the weights of a model lie."""
-    return {**MODELS, **BASELINES}[name.partition(SEED)[0]].folder
 
 
 def _seeds_of(folder: Path) -> list[int]:

@@ -14,7 +14,7 @@ import shutil
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -92,18 +92,33 @@ def run(params: Params, *, source: Path, raw: Path, out: Path, recorder: Recorde
     files = reopened(info, source, raw)
     listing = files.listing()
     groups, dropped = plan(listing, settings)
-    images = sum(len(group.entries) for group in groups)
-    needed = bytes_needed(images, settings)
-    resumed = Resumed()
-    with staged_directory(out, needed, resumed) as partial:
-        journal = begin(partial, settings.crop, fingerprint(params, files.images, groups, raw), images, needed)
-        resumed.begun = True
-        made = write_rows(partial, groups, files.images, settings, params.runtime.workers, journal)
+    with written_rows(params, groups, files.images, raw, out) as (partial, made, done):
         unused = Unused(listed(listing), list(listing.rejected), dropped)
         manifest, facts = finish(partial, made, unused, info["source"], file_digest(raw / "source.json"), settings)
-        journal.forget()
+        done()
         (partial / SMALL).unlink()
     tell(params.profile, manifest, facts, out, recorder)
+
+
+@contextmanager
+def written_rows(
+    params: Params, groups: Sequence[Group], images: Path, raw: Path, out: Path
+) -> Iterator[tuple[Path, "Made", Callable[[], None]]]:
+    """Write rows beside `out`, or go on where a killed run stopped; what the block adds moves there with them.
+
+    Yields:
+        the directory beside, what was made, and what to call when all is done but the move.
+
+    Raises:
+        DataError: too little space on the disk, or another run is at work there.
+    """
+    settings, photos = params.prepare_faces, sum(len(group.entries) for group in groups)
+    needed, resumed = bytes_needed(photos, settings), Resumed()
+    with staged_directory(out, needed, resumed) as partial:
+        journal = begin(partial, settings.crop, fingerprint(params, images, groups, raw), photos, needed)
+        resumed.begun = True
+        made = write_rows(partial, groups, images, settings, params.runtime.workers, journal)
+        yield partial, made, journal.forget
 
 
 def read_source(raw: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from gwainet.errors import DataError
-from gwainet.files import Resumed, file_digest, staged_directory, write_json
+from gwainet.files import file_digest, staged_directory, write_json
 from gwainet.params import Params
 from gwainet.progress import progress, say
 from gwainet.recorder import Recorder
@@ -28,17 +28,15 @@ from gwainet.stages.prepare_faces import (
     Group,
     Made,
     Unused,
-    begin,
     bytes_needed,
     check_space,
-    fingerprint,
     finish,
     listed,
     plan,
     read_source,
     reopened,
     tell,
-    write_rows,
+    written_rows,
 )
 
 FORMAT = 2
@@ -69,12 +67,7 @@ def write_part(params: Params, part: int, parts: int, *, source: Path, raw: Path
     groups, dropped = plan(listing, settings)
     own = share(groups, part, parts)
     photos = sum(len(group.entries) for group in own)
-    needed = bytes_needed(photos, settings)
-    resumed = Resumed()
-    with staged_directory(out, needed, resumed) as partial:
-        journal = begin(partial, settings.crop, fingerprint(params, files.images, own, raw), photos, needed)
-        resumed.begun = True
-        made = write_rows(partial, own, files.images, settings, params.runtime.workers, journal)
+    with written_rows(params, own, files.images, raw, out) as (partial, made, done):
         made.rows().to_parquet(partial / "rows.parquet", index=False)
         facts = {
             "format": FORMAT,
@@ -96,7 +89,7 @@ def write_part(params: Params, part: int, parts: int, *, source: Path, raw: Path
                 "dropped": _lines(dropped),
             }
         write_json(partial / _FACTS, facts)
-        journal.forget()
+        done()
     counts = {"photos": photos, "rows": len(made.files), "rejected": len(made.rejected), "dropped": len(made.dropped)}
     say(f"prepare_faces, part {part + 1} of {parts}: " + ", ".join(f"{name} {n:,}" for name, n in counts.items()))
     return {name: float(count) for name, count in counts.items()}

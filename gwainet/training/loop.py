@@ -219,8 +219,8 @@ def continue_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) 
         group.update(kept)
     for parameter, of in optimiser.state.items():
         for key, value in of.items():
-            like = torch.empty_like(parameter) if value.shape == parameter.shape else value.to(parameter.device)
-            of[key] = like.copy_(value)
+            moment = value.shape == parameter.shape  # in the parameter's memory layout, as the fused kernel wants it
+            of[key] = torch.empty_like(parameter).copy_(value) if moment else value.to(parameter.device)
 
 
 def _validate(phase: Phase, step: int, outcome: Outcome, recorder: Recorder, best: str | None = None) -> bool:

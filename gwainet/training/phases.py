@@ -119,8 +119,9 @@ class TrainingPhase(ABC):
         device: where it trains.
         modules: what is trained, saved and restored.
         optimisers: theirs.
-        samplers: of its batches.
-        feeds: that bring them to the device.
+        batches: draws them.
+        samplers: whose batches may be made smaller to see what fits memory.
+        feeds: that bring batches to the device.
         rates: of learning.
         capturable: whether its updates read nothing that the host decides.
     """
@@ -130,6 +131,7 @@ class TrainingPhase(ABC):
     device: torch.device
     modules: dict[str, nn.Module]
     optimisers: dict[str, torch.optim.Optimizer]
+    batches: Any  # BatchSampler or PairSampler
     samplers: list[BatchSampler]
     feeds: list[Feed[Any]] = []  # noqa: RUF012  (replaced, never changed)
     rates: Rates
@@ -176,9 +178,10 @@ class TrainingPhase(ABC):
     def gains(self) -> pd.DataFrame | None:
         """What each validation face gains over bicubic, as `gain` in dB; None where nothing is super-resolved."""
 
-    @abstractmethod
     def _feeds(self, engine: Engine) -> list[Feed[Any]]:
         """Feeds of all its samplers."""
+        self.feed = engine.feed(self.batches, self.device)
+        return [self.feed]
 
     @abstractmethod
     def _compile(self, engine: Engine) -> None:
@@ -201,10 +204,6 @@ class WarpPhase(TrainingPhase):
         self.rates = Rates(settings, len(self.batches.targets), self.optimisers)
         self.samplers = [self.batches]
         self.use(PLAIN)
-
-    def _feeds(self, engine: Engine) -> list[Feed[Any]]:
-        self.feed = engine.feed(self.batches, self.device)
-        return [self.feed]
 
     def _compile(self, engine: Engine) -> None:
         self._wnet = engine.module(self.wnet)
@@ -315,10 +314,6 @@ class PsnrPhase(_GeneratorPhase):
         self.samplers = [self.batches]
         self.use(PLAIN)
 
-    def _feeds(self, engine: Engine) -> list[Feed[Any]]:
-        self.feed = engine.feed(self.batches, self.device)
-        return [self.feed]
-
     def update(self) -> dict[str, Tensor]:
         """One update of Wnet and Gnet."""
         batch = self.feed.batch()
@@ -359,9 +354,8 @@ class AdversarialPhase(_GeneratorPhase):
         self.use(PLAIN)
 
     def _feeds(self, engine: Engine) -> list[Feed[Any]]:
-        self.feed = engine.feed(self.batches, self.device)
         self.critic_feed = engine.feed(self.critic_batches, self.device, self.settings.critic_updates)
-        return [self.feed, self.critic_feed]
+        return [*super()._feeds(engine), self.critic_feed]
 
     def _compile(self, engine: Engine) -> None:
         super()._compile(engine)
@@ -438,7 +432,7 @@ class IdentityPhase(TrainingPhase):
 
     def __init__(self, inet: Inet, head: PairHead, faces: Faces, settings: PretrainInet, device: torch.device) -> None:
         self.inet, self.head, self.faces, self.device = on_device(device, inet), on_device(device, head), faces, device
-        self.pairs = PairSampler(faces, settings.batch_size, settings.seed)
+        self.batches = PairSampler(faces, settings.batch_size, settings.seed)
         self.rows = validation_rows(faces, settings)
         split = faces.manifest["split"].to_numpy()
         places = np.flatnonzero(split == "validation")
@@ -448,13 +442,9 @@ class IdentityPhase(TrainingPhase):
         self.modules = {"inet": inet, "head": head}
         parameters = itertools.chain(inet.parameters(), head.parameters())
         self.optimisers = {"inet": adam(parameters, settings, settings.learning_rate, device)}
-        self.rates = Rates(settings, len(self.pairs.anchors.targets), self.optimisers)
-        self.samplers = [self.pairs.anchors]
+        self.rates = Rates(settings, len(self.batches.anchors.targets), self.optimisers)
+        self.samplers = [self.batches.anchors]
         self.use(PLAIN)
-
-    def _feeds(self, engine: Engine) -> list[Feed[Any]]:
-        self.feed = engine.feed(self.pairs, self.device)
-        return [self.feed]
 
     def _compile(self, engine: Engine) -> None:
         self._inet = engine.module(self.inet)

@@ -72,6 +72,9 @@ class BatchSampler(_Drawn):
         guide_dropout: share of the targets without a guide.
         other_guides: share of the targets that get a photo of another person as their guide.
 
+    Attributes:
+        table: device -> `tables` there.
+
     Raises:
         DataError: there are no training targets, or no other people to take guides of.
     """
@@ -98,7 +101,7 @@ class BatchSampler(_Drawn):
         if other_guides and (faces.identity_size[: self.split_end] == self.split_end).any():
             raise DataError("other_guides needs photos of two people or more in the training split")
         self._epoch = lru_cache(maxsize=2)(self._shuffled)
-        self._table = lru_cache(maxsize=2)(partial(tables, faces))
+        self.table = lru_cache(maxsize=2)(partial(tables, faces))
 
     def size(self) -> int:
         """Targets of a batch, of all processes together."""
@@ -123,8 +126,8 @@ class BatchSampler(_Drawn):
             penalty in [0, 1) (Eq. 8; L7); and where they are asked for `flip`, `flip_guide` and `drop`, bool.
         """
         rows, drawn = self.places(first, count, device)
-        table = self._table(device)
-        guides = _guides(table, rows, drawn)
+        table = self.table(device)
+        guides = draw_guides(table, rows, drawn)
         made = {"rows": rows, "guides": guides, "epsilon": uniform(drawn[_EPSILON])}
         if self.horizontal_flip:
             made |= {"flip": uniform(drawn[_FLIP]) < 0.5, "flip_guide": uniform(drawn[_FLIP_GUIDE]) < 0.5}
@@ -179,7 +182,6 @@ class PairSampler(_Drawn):
     def __init__(self, faces: Faces, batch_size: int, seed: int) -> None:
         self.faces, self.seed = faces, seed
         self.anchors = BatchSampler(faces, batch_size, seed, "pairs")
-        self._table = lru_cache(maxsize=2)(partial(tables, faces))
 
     def size(self) -> int:
         """Pairs of a batch."""
@@ -188,7 +190,7 @@ class PairSampler(_Drawn):
     def draw(self, first: int, count: int, device: torch.device) -> Draws:
         """As `BatchSampler.draw`: `rows`, `partners` and `same`."""
         rows, drawn = self.anchors.places(first, count, device)
-        partners, same = draw_partners(self._table(device), rows, (0, self.anchors.split_end), drawn)
+        partners, same = draw_partners(self.anchors.table(device), rows, (0, self.anchors.split_end), drawn)
         own = share(self.size())
         return {"rows": rows[:, own], "partners": partners[:, own], "same": same[:, own]}
 
@@ -223,7 +225,16 @@ def _uploaded(rows: Rows, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
-def _guides(table: Draws, rows: Tensor, drawn: Tensor) -> Tensor:
+def draw_guides(table: Draws, rows: Tensor, drawn: Tensor) -> Tensor:
+    """A guide for each row: `another_photo`, or its own where guides are fixed.
+
+    Shapes: rows (...), words (8, ...) -> (...).
+
+    Args:
+        table: `tables` on the rows' device.
+        rows: of the targets.
+        drawn: `gwainet.training.draws.words`.
+    """
     if "guide" in table:
         return table["guide"][rows]
     return another_photo(rows, table["first"][rows], table["size"][rows], drawn[_GUIDE])
@@ -239,4 +250,4 @@ def draw_partners(table: Draws, rows: Tensor, bounds: tuple[int, int], drawn: Te
     """
     same = drawn[_SAME].argsort(dim=-1, stable=True).argsort(dim=-1, stable=True) % 2 == 0
     other = another_person(table["first"][rows], table["size"][rows], bounds, drawn[_PERSON])
-    return torch.where(same, _guides(table, rows, drawn), other), same.to(torch.float32)
+    return torch.where(same, draw_guides(table, rows, drawn), other), same.to(torch.float32)
