@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks import pairs, preparation, quality
+from benchmarks import cold, pairs, preparation, quality
 from benchmarks.timing import Work
 from gwainet import losses
 from gwainet.dataset import Faces
@@ -231,6 +231,7 @@ CASES: dict[str, Case] = {
         "photo",
     ),
     "pairs": Case("Random pairs of targets and guides", "pairs", pairs.PAIRS, pairs.FORMS, pairs.FEWER, "pair"),
+    "cold": Case("Random pairs whose pages are not in memory", "pairs", cold.PAIRS, cold.FORMS, unit="pair"),
     "metrics": Case("PSNR and SSIM of faces, 168x144", "metrics", quality.FACES, quality.forms(), unit="image"),
     "psnr16": _psnr(16),
     "psnr4": _psnr(4),

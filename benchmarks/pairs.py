@@ -78,14 +78,15 @@ def reading(pairs: int, pictures: Callable[[Path, Faces, Rows, Rows], tuple[Uint
         random, first = np.random.default_rng(0), ""
         for _ in range(pairs // BATCH):
             rows = random.integers(0, len(faces.hr), BATCH)
-            both = pictures(folder, faces, rows, _guides(faces, rows, random))
+            both = pictures(folder, faces, rows, guides(faces, rows, random))
             first = first or hashlib.sha256(np.stack(both).data).hexdigest()
         return lambda: {"first batch": first}
 
     return work
 
 
-def _guides(faces: Faces, rows: Rows, random: np.random.Generator) -> Rows:
+def guides(faces: Faces, rows: Rows, random: np.random.Generator) -> Rows:
+    """Another photo of each row's person."""
     word = random.integers(0, 2**32, len(rows), np.int64)
     return another_photo(rows, faces.first_row[rows], faces.identity_size[rows], word)
 
@@ -131,7 +132,7 @@ def floats(pairs: int, batches: Callable[[Path, Faces, Drawn], Floats], _threads
         random, drawn = np.random.default_rng(0), []
         for _ in range(pairs // BATCH):
             rows = random.integers(0, len(faces.hr), BATCH)
-            drawn.append((rows, _guides(faces, rows, random)))
+            drawn.append((rows, guides(faces, rows, random)))
         first = ""
         for target, guide in batches(folder, faces, drawn):
             first = first or hashlib.sha256(torch.stack([target, guide]).numpy().data).hexdigest()
@@ -184,17 +185,29 @@ def _open(path: Path) -> lmdb.Environment:
 
 def from_lmdb(name: str, folder: Path, faces: Faces, rows: Rows, guides: Rows) -> tuple[Uint8, Uint8]:
     """As BasicSR's `LmdbBackend` reads them."""
-    store = _open(folder / name)
+    return copied(_open(folder / name), _from_png if name == "png.lmdb" else as_it_is, faces, rows, guides)
+
+
+Decode = Callable[[Uint8, Uint8], None]  # bytes of a picture, and where its pixels go
+
+
+def copied(store: lmdb.Environment, decode: Decode, faces: Faces, rows: Rows, guides: Rows) -> tuple[Uint8, Uint8]:
+    """Pairs out of an open LMDB, a transaction a picture."""
     both = np.empty((2, len(rows), faces.height, faces.width, 3), np.uint8)
     for target, chosen in zip(both, (rows, guides), strict=True):
         for place, row in enumerate(chosen):
             with store.begin(write=False) as transaction:
-                content = np.frombuffer(transaction.get(f"{row:08}".encode(), b""), np.uint8)
-            if name == "png.lmdb":
-                target[place] = np.asarray(cv2.imdecode(content, cv2.IMREAD_COLOR_RGB))
-            else:
-                target[place] = content.reshape(target[place].shape)
+                decode(np.frombuffer(transaction.get(f"{row:08}".encode(), b""), np.uint8), target[place])
     return both[0], both[1]
+
+
+def as_it_is(content: Uint8, pixels: Uint8) -> None:
+    """A raw picture."""
+    pixels[...] = content.reshape(pixels.shape)
+
+
+def _from_png(content: Uint8, pixels: Uint8) -> None:
+    pixels[...] = np.asarray(cv2.imdecode(content, cv2.IMREAD_COLOR_RGB))
 
 
 FEWER = {"LMDB of PNG, OpenCV decodes": 320, "LMDB of raw pictures": 3_200}

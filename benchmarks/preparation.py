@@ -94,11 +94,16 @@ def stage(photos: int, workers: int, _threads: int) -> Work:
     source, root = archive(photos), _scratch()
     fetch_faces.run(settings(workers), source=source, out=root / "raw", recorder=NullRecorder())
 
+    out = root / "faces"
+
     def work() -> Callable[[], Value]:
-        shutil.rmtree(root / "faces", ignore_errors=True)
-        out = root / "faces"
         prepare_faces.run(settings(workers), source=source, raw=root / "raw", out=out, recorder=NullRecorder())
-        return partial(digests, out, photos)
+        return check
+
+    def check() -> Value:
+        found = digests(out, photos)
+        shutil.rmtree(out)  # when the clock has stopped: the next run begins without it, as this one did
+        return found
 
     return work
 

@@ -61,21 +61,18 @@ def reduce_picture(picture: Uint8, across: "Taps", down: "Taps", reduced: Uint8)
     _loaded.reduce(sides.reshape(width, channels, height), *across, *down, reduced)
 
 
-def grey_region(picture: Uint8, across: "Taps", down: "Taps", reduced: Uint8) -> None:
-    """A region in grey (Pillow's mode L), resampled as by Pillow. Call it only when they are `ready`.
+def reduce_grey(picture: Uint8, across: "Taps", down: "Taps", reduced: Uint8) -> None:
+    """A picture in grey (Pillow's mode L), resampled as by Pillow. Call it only when they are `ready`.
 
-    Shapes: picture (H, W, 3); across and down see its region alone, contiguous; reduced (h, w) is written.
+    Shapes: picture (H, 3 W), its pixels' channels side by side; reduced (h, w) is written.
     """
     assert _loaded is not None
-    height, _, channels = picture.shape
-    top, bottom = down[0][0], down[1][-1]
-    left, right = across[0][0], across[1][-1]
-    sides = np.empty(((right - left) * channels, bottom - top), np.uint8)
-    _turn(picture.reshape(height, -1)[top:bottom, left * channels : right * channels], sides)
-    greys = np.empty((right - left, 1, bottom - top), np.uint8)
-    _loaded.grey(sides.reshape(right - left, channels, -1), greys[:, 0])
-    within = [(first - start, ends - start, weights) for (first, ends, weights), start in ((across, left), (down, top))]
-    _loaded.reduce(greys, *within[0], *within[1], reduced[..., None])
+    height, channels = len(picture), 3
+    sides = np.empty((picture.shape[1], height), np.uint8)
+    _turn(picture, sides)
+    greys = np.empty((len(sides) // channels, 1, height), np.uint8)
+    _loaded.grey(sides.reshape(-1, channels, height), greys[:, 0])
+    _loaded.reduce(greys, *across, *down, reduced[..., None])
 
 
 def sum_products(words: npt.NDArray[np.uint32], factors: npt.NDArray[np.uint64]) -> int:

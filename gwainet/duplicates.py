@@ -87,8 +87,9 @@ def _by_loops(crops: Uint8) -> Uint8:
     height, width = crops.shape[1:3]
     left, top, right, bottom = _region(height, width)
     across, down = _box_taps(left, right, width), _box_taps(top, bottom, height)
-    for row in range(len(crops)):
-        compiled.grey_region(np.asarray(crops[row]), across, down, faces[row])
+    regions = np.asarray(crops).reshape(-1, height, 3 * width)[:, top:bottom, 3 * left : 3 * right]
+    for region, face in zip(regions, faces, strict=True):
+        compiled.reduce_grey(region, across, down, face)
     return faces
 
 
@@ -239,7 +240,10 @@ def _middle(crop: Uint8, side: int) -> Image.Image:
 
 @lru_cache(maxsize=16)
 def _box_taps(start: int, end: int, size: int) -> compiled.Taps:
-    """What each of `SIDE` averages of the pixels from `start` to `end` of `size` sees, as Pillow reckons it."""
+    """What each of `SIDE` averages of the pixels from `start` to `end` of `size` sees, as Pillow reckons it.
+
+    Pixels are counted from `start`.
+    """
     scale = (end - start) / SIDE
     reach = 0.5 * max(scale, 1.0)
     firsts, ends, rows = [], [], []
@@ -247,8 +251,8 @@ def _box_taps(start: int, end: int, size: int) -> compiled.Taps:
         center = start + (output + 0.5) * scale
         first, last = max(int(center - reach + 0.5), 0), min(int(center + reach + 0.5), size)
         seen = [-0.5 < (x - center + 0.5) * (1.0 / max(scale, 1.0)) <= 0.5 for x in range(first, last)]
-        firsts.append(first)
-        ends.append(last)
+        firsts.append(first - start)
+        ends.append(last - start)
         rows.append([int(inside / sum(seen) * (1 << 22) + 0.5) for inside in seen])
     most = max(map(len, rows))
     return compiled.taps(firsts, ends, [row + [0] * (most - len(row)) for row in rows])

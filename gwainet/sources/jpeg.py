@@ -4,6 +4,7 @@ Plain is what needs no judgement: JFIF, 8 bits, three components, no EXIF, nothi
 its place, and not a single warning of the decoder. Pillow looks at everything else, and says what is wrong with it.
 """
 
+from functools import lru_cache
 from importlib.metadata import version
 
 import numpy as np
@@ -16,11 +17,12 @@ except ImportError:  # Pillow decodes all photos, to the same bytes
     simplejpeg = None
 
 VERSION = "absent" if simplejpeg is None else version("simplejpeg")
-_START, _END = b"\xff\xd8\xff\xe0", b"\xff\xd9"
+_START, _SCAN, _END = b"\xff\xd8\xff\xe0", b"\xff\xda", b"\xff\xd9"
 _JFIF = b"JFIF\0"
 _APP0, _START_OF_SCAN = 0xE0, 0xDA
 _FRAMES = {0xC0, 0xC1, 0xC2}  # baseline, extended, progressive; Huffman coded
 _HARMLESS = {0xDB, 0xC4, 0xDD, 0xFE}  # tables, restart interval, comment
+_MOST_HEAD = 4096  # bytes before the pixels that are remembered: a program writes nearly the same before all its photos
 _MOST_PIXELS = 2**24  # far below what Pillow refuses as a bomb
 
 _as_pillow = simplejpeg is not None and bool(features.check_feature("libjpeg_turbo"))  # both by the same library
@@ -41,6 +43,11 @@ def is_plain(content: bytes) -> bool:
     """Whether the markers before the pixels are those of a plain JPEG."""
     if not content.startswith(_START) or not content.endswith(_END) or content[6:11] != _JFIF:
         return False
+    pixels = content.find(_SCAN) + 4  # nearly always: the two bytes may also stand in a table, where the walk ends
+    return (pixels <= _MOST_HEAD and _plain_again(content[:pixels])) or _leads_to_pixels(content)
+
+
+def _leads_to_pixels(content: bytes) -> bool:
     place, framed = 2, False
     while place + 4 <= len(content) and content[place] == 0xFF:
         marker, length = content[place + 1], int.from_bytes(content[place + 2 : place + 4], "big")
@@ -56,6 +63,9 @@ def is_plain(content: bytes) -> bool:
             return False
         place += 2 + length
     return False
+
+
+_plain_again = lru_cache(maxsize=64)(_leads_to_pixels)
 
 
 def _is_rgb(frame: bytes) -> bool:

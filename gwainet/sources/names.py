@@ -1,6 +1,5 @@
 """Which names of files are photos, which are left alone, and which are refused."""
 
-import posixpath
 import re
 import zipfile
 from pathlib import PurePosixPath
@@ -13,7 +12,8 @@ _LINK = 0xA  # of a Unix file's type, in the highest bits of a member's attribut
 
 def is_photo(name: str) -> bool:
     """Whether a name bears the suffix of a photo."""
-    return posixpath.splitext(name)[1].lower() in IMAGE_SUFFIXES  # a path object for each of 200,000 takes seconds
+    dot = name.rfind(".")  # by hand: what `posixpath` takes for 200,000 names is a second, a path object ten
+    return name[dot:].lower() in IMAGE_SUFFIXES and bool(name[:dot].rpartition("/")[2].strip("."))
 
 
 def is_hidden(name: str) -> bool:
