@@ -4,7 +4,6 @@ Batches are a pure function of (seed, step): a resumed training sees what an uni
 """
 
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +15,7 @@ import pandas as pd
 import torch
 
 from gwainet.errors import ContractError, DataError
-from gwainet.images import Uint8
+from gwainet.images import Uint8, mapped
 from gwainet.params import SCALE
 from gwainet.tensors import Means, column, from_pictures, low_inputs, on_device
 
@@ -132,8 +131,8 @@ class Faces:
         try:
             self.info = json.loads((directory / "faces.json").read_text(encoding="utf-8"))
             self.manifest = pd.read_parquet(directory / "manifest.parquet")
-            self.hr: Uint8 = np.load(directory / "hr.npy", mmap_mode="r")
-            self.lr: Uint8 = np.load(directory / "lr.npy", mmap_mode="r")
+            self.hr: Uint8 = mapped(directory / "hr.npy")
+            self.lr: Uint8 = mapped(directory / "lr.npy")
             self.height, self.width = int(self.info["height"]), int(self.info["width"])
             means = self.info["means"]
             self.means = Means(lr=_colour(means["lr"]), hr=_colour(means["hr"]))
@@ -146,8 +145,7 @@ class Faces:
             self._is_target = self.manifest["is_target"].to_numpy(np.bool_)
         except KeyError as error:
             raise DataError(f"{directory} has no {error} in faces.json or the manifest: {_AGAIN}") from error
-        # EOFError: an empty .npy
-        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise DataError(f"{directory} holds no complete prepared faces ({error}): {_AGAIN}") from error
         count, height, width = len(self.manifest), self.height, self.width
         self._fits("hr.npy", self.hr, (count, height, width, 3), directory)

@@ -4,8 +4,11 @@ uint8 arrays are (height, width, 3) RGB; tensors are (B, 3, H, W).
 """
 
 import struct
+import tokenize
+import zipfile
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +36,21 @@ DAMAGE = (
     zlib.error,
     ArithmeticError,
 )
+
+
+def mapped(path: Path) -> Uint8:
+    """The pictures of a `.npy` file, read when they are needed.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is no whole array.
+    """
+    try:
+        pictures: Uint8 = np.load(path, mmap_mode="r")
+    # what NumPy lets through: of an empty file, a header cut in brackets, numbers beyond 64 bits, a file like a zip
+    except (EOFError, tokenize.TokenError, OverflowError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path.name} is no whole array: {error}") from error
+    return pictures
 
 
 def downscale(image: Uint8) -> Uint8:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gwainet import distributions, duplicates
 from gwainet.errors import DataError
-from gwainet.images import Uint8
+from gwainet.images import Uint8, mapped
 from gwainet.progress import progress
 
 CHUNK_BYTES = 32 * 2**20  # of an array in memory at a time, however large the array is
@@ -108,7 +108,7 @@ def open_prepared(faces: Path) -> Prepared:
     try:
         info = Info.model_validate(json.loads((faces / "faces.json").read_text(encoding="utf-8")))
         manifest = pd.read_parquet(faces / "manifest.parquet")
-        hr, lr = (np.load(faces / name, mmap_mode="r") for name in ("hr.npy", "lr.npy"))
+        hr, lr = (mapped(faces / name) for name in ("hr.npy", "lr.npy"))
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise DataError(f"{faces / 'faces.json'} is not what docs/formats.md promises ({problems}): {again}") from error

@@ -275,6 +275,13 @@ def test_a_missing_or_damaged_file_is_a_data_error_that_says_what_to_do(copy, na
     assert str(copy) in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["hr.npy", "lr.npy"])
+def test_an_array_whose_header_is_damaged_is_a_data_error_with_its_name(copy, name):
+    (copy / name).write_bytes((copy / name).read_bytes().replace(b")", b"(", 1))
+    with pytest.raises(DataError, match=rf"{name} is no whole array.*run prepare_faces again"):
+        Faces(copy)
+
+
 def test_a_directory_that_is_not_there_is_a_data_error(tmp_path):
     with pytest.raises(DataError, match="run prepare_faces again"):
         Faces(tmp_path / "nowhere")

@@ -30,7 +30,7 @@ from gwainet import compiled
 from gwainet.duplicates import SIDE, guides_apart
 from gwainet.errors import DataError
 from gwainet.files import Resumed, code_digest, file_digest, say_bytes, staged_directory, write_json
-from gwainet.images import grid
+from gwainet.images import grid, mapped
 from gwainet.params import SCALE, Crop, Params, PrepareFaces
 from gwainet.progress import progress, say
 from gwainet.recorder import Recorder
@@ -173,7 +173,7 @@ def finish(
     _check_people(Counter(split for split, _ in made.runs), settings, [*rejected, *dropped])
     manifest = made.manifest(settings)
     if source != "pairs":  # whose guides are its own
-        small = np.load(directory / SMALL, mmap_mode="r")
+        small = mapped(directory / SMALL)
         manifest = guides_apart(manifest, small, settings.near_duplicate_of(source))
     manifest.to_parquet(directory / "manifest.parquet", index=False)
     facts = {
@@ -731,8 +731,7 @@ def _per_reason(lines: Iterable[Rejection]) -> dict[str, int]:
 
 def _contact_sheet(directory: Path, manifest: pd.DataFrame) -> Image.Image:
     """A dozen faces from all splits, each with its low-resolution image and its guide."""
-    hr = np.load(directory / "hr.npy", mmap_mode="r")
-    lr = np.load(directory / "lr.npy", mmap_mode="r")
+    hr, lr = mapped(directory / "hr.npy"), mapped(directory / "lr.npy")
     targets = manifest[manifest["is_target"]]
     chosen = targets.iloc[np.unique(np.linspace(0, len(targets) - 1, _SHEET_FACES).astype(int))]
     faces = [[hr[row], lr[row], hr[guide]] for row, guide in zip(chosen["row"], chosen["guide_row"], strict=True)]

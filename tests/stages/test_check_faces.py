@@ -547,6 +547,15 @@ def cut_manifest(directory: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
 
 
+def spoil_header(directory: Path) -> None:
+    path = directory / "hr.npy"
+    path.write_bytes(path.read_bytes().replace(b")", b"(", 1))
+
+
+def empty_array(directory: Path) -> None:
+    (directory / "lr.npy").write_bytes(b"")
+
+
 def use_other_format(directory: Path) -> None:
     path = directory / "faces.json"
     path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
@@ -562,6 +571,8 @@ def empty_manifest(directory: Path) -> None:
     [
         (lose_array, "lr.npy"),
         (cut_manifest, "no complete prepared faces"),
+        (spoil_header, "hr.npy is no whole array"),
+        (empty_array, "lr.npy is no whole array"),
         (use_other_format, "format"),
         (empty_manifest, "no images at all"),
     ],
