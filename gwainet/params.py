@@ -264,13 +264,33 @@ class Training(Section):
     )
 
 
+class SeveralSeeds(Training):
+    """Training that may be repeated with other seeds, for the spread that the benchmark shows."""
+
+    more_seeds: tuple[NotNegative, ...] = Field(
+        (),
+        description="each variant is trained again with each of these in place of `seed`, as if it were the only one, "
+        "and the benchmark shows the spread; all other figures are those of `seed`. What starts from another stage's "
+        "weights starts from those of the same seed: those of train_adversarial must be among train_psnr's",
+        strict=False,
+    )
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> Self:
+        if len({self.seed, *self.more_seeds}) <= len(self.more_seeds):
+            raise ValueError(
+                f"more_seeds {list(self.more_seeds)} must differ from each other and from seed {self.seed}"
+            )
+        return self
+
+
 class GuidedTraining(Training):
     """Training on targets with guides."""
 
     horizontal_flip: bool = Field(False, description="flip target and guide independently, half of the time (D10)")
 
 
-class GeneratorTraining(GuidedTraining):
+class GeneratorTraining(GuidedTraining, SeveralSeeds):
     """Training of Wnet and Gnet together."""
 
     ema_decay: Fraction = Field(
@@ -388,7 +408,7 @@ class BaselineRates(Section):
 BASELINE_WIDTH = 64  # feature maps of other papers' systems as published, at their narrowest place
 
 
-class TrainBaselines(Training):
+class TrainBaselines(SeveralSeeds):
     """Other papers' systems in the same harness (docs/baselines.md)."""
 
     same: Literal["images", "compute"] = Field(
@@ -418,20 +438,6 @@ class TrainBaselines(Training):
         0.006, description="of Inet's features, which stand in for VGG's, in SRGAN's and GFRNet's losses"
     )
     warp_share: Fraction = Field(0.25, description="of GFRNet's steps, the first ones, which train its WarpNet alone")
-    more_seeds: tuple[NotNegative, ...] = Field(
-        (),
-        description="each system is trained again with each of these in place of `seed`, and the benchmark shows the "
-        "spread; all other figures are those of `seed`",
-        strict=False,
-    )
-
-    @model_validator(mode="after")
-    def _seeds_differ(self) -> Self:
-        if len({self.seed, *self.more_seeds}) <= len(self.more_seeds):
-            raise ValueError(
-                f"more_seeds {list(self.more_seeds)} must differ from each other and from seed {self.seed}"
-            )
-        return self
 
 
 class TrainBaseline(SteadyTraining):

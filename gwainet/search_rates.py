@@ -256,8 +256,8 @@ def _with_rate(params: Params, system: str, rate: float) -> Params:
     share = params.search_rates.share
     if system == OURS:
         ours = params.train_psnr
-        changed = ours.model_copy(update={"learning_rate": rate, "epochs": share * ours.epochs})
-        return params.model_copy(update={"train_psnr": changed})
+        update = {"learning_rate": rate, "epochs": share * ours.epochs, "more_seeds": ()}
+        return params.model_copy(update={"train_psnr": ours.model_copy(update=update)})
     own = params.train_baselines
     rates = BaselineRates().model_copy(update={system: rate})  # those of others change nothing in this trial
     update = {

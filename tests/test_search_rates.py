@@ -60,6 +60,16 @@ def test_ours_is_searched_with_the_same_rates(project):
     assert table_of(project)["steps"].tolist() == [4, 4]
 
 
+def test_further_seeds_of_ours_are_not_searched_and_change_no_trial(project):
+    project.run("pretrain_wnet", epochs=0.25)
+    search(params_of(project), project.root, project.root, ["guided"])
+    before, params = table_of(project), params_of(project)
+    section = params.train_psnr.model_copy(update={"more_seeds": (1, 2)})
+    search(params.model_copy(update={"train_psnr": section}), project.root, project.root / "again", ["guided"])
+    pd.testing.assert_frame_equal(table_of(project), before)  # digests of the trials, too
+    assert not list((project.root / "again").rglob("seeds/1"))
+
+
 def test_no_face_of_the_test_split_is_looked_at(project):
     search(params_of(project), project.root, project.root, ["srcnn"])
     before = table_of(project)

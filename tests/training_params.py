@@ -28,6 +28,8 @@ NETWORKS: dict[str, Any] = {
     "inet_features": 8,
 }
 
+SEEDS_FILE = "seeds/seeds.json"
+
 TRAINING: dict[str, dict[str, Any]] = {
     "pretrain_inet": {"epochs": 1.0, "batch_size": 2, "learning_rate": 1e-3, "validate_every": 4},
     "pretrain_wnet": {"epochs": 1.0, "batch_size": 2, "learning_rate": 1e-3, "validate_every": 4},
@@ -153,6 +155,11 @@ def content(directory: Path) -> dict[str, bytes]:
     return {file.relative_to(directory).as_posix(): file.read_bytes() for file in files}
 
 
+def alone(directory: Path) -> dict[str, bytes]:
+    """`content` without what says with which other seeds it was trained."""
+    return {name: value for name, value in content(directory).items() if not name.startswith("seeds/")}
+
+
 def metrics(directory: Path) -> dict[str, float]:
     """A stage's headline numbers."""
     return dict(json.loads((directory / "metrics.json").read_text(encoding="utf-8")))
@@ -177,7 +184,7 @@ def check_outputs(
     faces = project.faces
     written = {"weights.safetensors", "metrics.json", "curves.csv", "validation.csv", "samples.png"}
     if kind == "generator":
-        written.add("gains.csv")
+        written |= {"gains.csv", SEEDS_FILE}
         gains = pd.read_csv(out / "gains.csv")
         assert gains["row"].tolist() == faces.targets("validation").tolist()
         assert gains["psnr"].mean() == pytest.approx(metrics(out)["psnr"])

@@ -115,7 +115,7 @@ def systems_of(optional: Container[str], baselines: Container[str] = ()) -> tupl
 
 
 def systems_of_seeds(models: Iterable[str]) -> tuple[System, ...]:
-    """A row for each further training of a baseline, `vdsr@1`, with the guide of the same person where it takes one."""
+    """A row for each further training of a model, `vdsr@1`, with the guide of the same person where it takes one."""
     return tuple(
         System(name, f"{name.partition(SEED)[0]}, seed {name.partition(SEED)[2]}", name, _guide_of(name))
         for name in models
@@ -123,7 +123,7 @@ def systems_of_seeds(models: Iterable[str]) -> tuple[System, ...]:
 
 
 def _guide_of(name: str) -> Guide:
-    return "own" if BASELINES[name.partition(SEED)[0]].guided else "none"
+    return "own" if {**MODELS, **BASELINES}[name.partition(SEED)[0]].guided else "none"
 
 
 MAIN = "gwainet"  # whose faces, gains and slices the page shows: the paper's full model

@@ -261,7 +261,7 @@ def _training(
         macs=macs,
         timing=timing,
         seconds=None if timing is None else _estimate(timing, loop, shown),
-        times=1 + len(params.train_baselines.more_seeds) if stage == "train_baselines" else 1,
+        times=1 + len(getattr(getattr(params, stage), "more_seeds", ())),
     )
 
 

@@ -103,11 +103,10 @@ def _notes(plan: ProfilePlan) -> list[str]:
                 f"{training.name} ends early after {training.patience} validations without a new best PSNR "
                 f"({training.patience * training.validate_every:,} steps)."
             )
-    several = {training.times for training in plan.trainings} - {1}
-    if several:
+    several = {training.name.partition("@")[0]: training.times for training in plan.trainings if training.times > 1}
+    for stage, times in several.items():
         notes.append(
-            f"Each of train_baselines is trained {max(several)} times (more_seeds): its line is of one training, the "
-            "totals count all."
+            f"Each of {stage} is trained {times} times (more_seeds): its line is of one training, the totals count all."
         )
     scaled = [t for t in plan.trainings if t.timing is not None and t.timing.batch_size < t.batch_size]
     if scaled:

@@ -20,7 +20,6 @@ Writes, each the same bytes for the same weights, faces and params on one kind o
 Figures of a model are kept in `work` once it is measured (`gwainet.evaluation.kept`).
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -70,6 +69,7 @@ from gwainet.progress import console, say
 from gwainet.recorder import Recorder
 from gwainet.stages import STAGES
 from gwainet.training.device import choose_device, describe, device_facts
+from gwainet.training.seeds import SEEDS, seeds_of
 from gwainet.training.took import Took
 from gwainet.workers import cores
 
@@ -103,7 +103,7 @@ CODE = (
     "tensors.py",
 )
 
-SEEDS = "seeds"  # folder beside a baseline's weights, with those of further seeds
+WEIGHTS = "weights.safetensors"
 
 
 def run(
@@ -126,7 +126,8 @@ def run(
         passed: written by check_faces for these faces.
         psnr: holds `guided/weights.safetensors` and `banet/weights.safetensors`.
         adversarial: holds `gwainet/`, `gwanet/` and `banet/`, each with `weights.safetensors`.
-        baselines: holds a folder with `weights.safetensors` for each of `BASELINES`; untrained ones are left out.
+        baselines: holds a folder with `weights.safetensors` for each of `BASELINES`; untrained ones are left out. In
+            each of all these folders `seeds/` may hold the weights of further trainings.
         out: directory to write.
         recorder: takes metrics, the grid and the files.
         work: where each model's figures are kept once it is measured, so that neither a benchmark that was killed nor
@@ -162,20 +163,21 @@ def run(
     if perceptual:
         perceived = LpipsReport(weights_digests={str(path): file_digest(path) for path in perceptual})
     folders = {"psnr": psnr, "adversarial": adversarial, "baselines": baselines}
-    weights = {
-        name: folders[model.folder] / model.variant / "weights.safetensors"
-        for name, model in {**MODELS, **BASELINES}.items()
-    }
+    known = {**MODELS, **BASELINES}
+    weights = {name: folders[model.folder] / model.variant / WEIGHTS for name, model in known.items()}
     folded = params.runtime.fold != "off"
     ours = {name: _load(weights[name], model, device, folded) for name, model in MODELS.items()}
     others = _load_baselines({name: weights[name] for name in BASELINES}, device)
-    seeds = {name: _seeds_of(weights[name].parent) for name in others}
+    seeds = {name: seeds_of(weights[name].parent, f"train_{known[name].folder}") for name in (*ours, *others)}
     again = {
-        f"{name}{SEED}{seed}": weights[name].parent / SEEDS / str(seed) / "weights.safetensors"
+        f"{name}{SEED}{seed}": weights[name].parent / SEEDS / str(seed) / WEIGHTS
         for name, of_system in seeds.items()
         for seed in of_system[1:]
     }
-    others |= _load_baselines(again, device)
+    for name, path in again.items():
+        if (system := name.partition(SEED)[0]) in MODELS:
+            ours[name] = _load(path, MODELS[system], device, folded)
+    others |= _load_baselines({name: path for name, path in again.items() if name not in ours}, device)
     weights |= again
     generators: dict[str, SuperResolver] = {**ours, **{name: baseline for name, (baseline, _) in others.items()}}
 
@@ -212,7 +214,6 @@ def run(
         kept,
     )
     took = _costs({name: weights[name].parent for name in generators})
-    known = {**MODELS, **BASELINES}
     models = {
         name: ModelReport(
             file=str(weights[name].relative_to(folders[known[name.partition(SEED)[0]].folder].parent)),
@@ -310,17 +311,6 @@ def _load_baselines(weights: Mapping[str, Path], device: torch.device) -> dict[s
     if len(loaded) < len(weights):
         say(f"Not trained, so not measured: {', '.join(sorted(weights.keys() - loaded.keys()))}")
     return loaded
-
-
-def _seeds_of(folder: Path) -> list[int]:
-    """The seeds that a system was trained with, the first one's weights first."""
-    path = folder / SEEDS / "seeds.json"
-    try:
-        return [int(seed) for seed in json.loads(path.read_text(encoding="utf-8"))["seeds"]]
-    except FileNotFoundError:
-        return [0]  # alone, whichever it was
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}): run train_baselines@{folder.name} again") from error
 
 
 # what a training starts from, where that is a model with a row of its own: its images and seconds count, too

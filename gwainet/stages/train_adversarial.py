@@ -8,6 +8,7 @@ from gwainet.params import Params, TrainAdversarial
 from gwainet.recorder import Recorder
 from gwainet.stages import STAGES
 from gwainet.training.phases import AdversarialPhase
+from gwainet.training.seeds import OneSeed, train_each
 from gwainet.training.session import Session
 
 STAGE = STAGES["train_adversarial"]
@@ -34,33 +35,40 @@ def run(
 
     `variant` is `gwainet`, `gwanet` or `banet`; `psnr` is what `train_psnr` wrote for the variant this one starts from;
     `inet` is what `pretrain_inet` wrote, read only where lambda_id is not 0. The other arguments are those of every
-    training stage (`gwainet.stages`).
+    training stage (`gwainet.stages`). `seeds/` in `out` holds the trainings of further seeds, each from the PSNR
+    phase's weights of the same seed (`gwainet.training.seeds`).
 
     Raises:
         ContractError: the faces were not checked.
-        CheckpointError: weights are missing or do not fit.
+        CheckpointError: weights are missing, those of one of `more_seeds` too, or do not fit.
     """
-    data, settings, networks = open_checked(faces, passed), params.train_adversarial, params.networks
-    inputs = {"psnr": psnr / "weights.safetensors"}
-    with_identity = has_identity_loss(settings, variant)
-    if with_identity:
-        inputs["inet"] = inet / "weights.safetensors"
-    session = Session(f"{STAGE.name}@{variant}", params, STAGE.sections, data, inputs, work, recorder)
-    tensors, started = read_weights(inputs["psnr"], "generator")
-    optional = started.guided and (started.guide_optional or settings.guide_dropout > 0)
-    generator = Generator(networks, data.means, started.guided, optional)
-    load_into(generator, tensors, inputs["psnr"])
-    critic = build_cnet(networks, data.height, data.width, settings.seed)
-    encoder = load_inet(inputs["inet"], session.device) if with_identity else None
-    phase = AdversarialPhase(generator, critic, encoder, data, settings, session.device)
-    keep = {"weights.safetensors": ("generator", phase.kept), "critic.safetensors": ("critic", critic)}
-    counts = {"critic_updates": settings.critic_updates}
-    session.train(
-        phase,
-        settings,
-        out,
-        keep,
-        guided=generator.guided,
-        guide_optional=generator.guide_optional,
-        counts=counts,
-    )
+    data, networks = open_checked(faces, passed), params.networks
+    with_identity = has_identity_loss(params.train_adversarial, variant)
+
+    def train(one: OneSeed) -> None:
+        settings = one.params.train_adversarial
+        inputs = {"psnr": (one.start or psnr) / "weights.safetensors"}
+        if with_identity:
+            inputs["inet"] = inet / "weights.safetensors"
+        session = Session(f"{STAGE.name}@{variant}", one.params, STAGE.sections, data, inputs, work, one.recorder)
+        if one.is_done(session):
+            return
+        tensors, started = read_weights(inputs["psnr"], "generator")
+        optional = started.guided and (started.guide_optional or settings.guide_dropout > 0)
+        generator = Generator(networks, data.means, started.guided, optional)
+        load_into(generator, tensors, inputs["psnr"])
+        critic = build_cnet(networks, data.height, data.width, settings.seed)
+        encoder = load_inet(inputs["inet"], session.device) if with_identity else None
+        phase = AdversarialPhase(generator, critic, encoder, data, settings, session.device)
+        session.train(
+            phase,
+            settings,
+            one.out,
+            {"weights.safetensors": ("generator", phase.kept), "critic.safetensors": ("critic", critic)},
+            guided=generator.guided,
+            guide_optional=generator.guide_optional,
+            counts={"critic_updates": settings.critic_updates},
+            finish=one.finish,
+        )
+
+    train_each(STAGE.name, params, train, out=out, work=work, recorder=recorder, start=psnr, starts_from="train_psnr")

@@ -247,7 +247,25 @@ def test_further_seeds_count_in_the_totals_and_not_in_the_lines(tmp_path: Path):
     assert three.macs - one.macs == 2 * sum(planned.macs for planned in others)
     text = StringIO()
     show(three, Console(file=text, width=200))
-    assert "trained 3 times (more_seeds)" in " ".join(text.getvalue().split())
+    assert "Each of train_baselines is trained 3 times (more_seeds)" in " ".join(text.getvalue().split())
+
+
+def test_further_seeds_of_ours_count_too_each_stage_by_its_own(tmp_path: Path):
+    one = make_plan(tiny(), tmp_path, images=100)
+    seeds = {"train_psnr": [1, 2, 3], "train_adversarial": [1]}
+    changed = {stage: TRAINING[stage] | {"more_seeds": more} for stage, more in seeds.items()}
+    several = make_plan(tiny(**changed), tmp_path, images=100)
+    more = {stage: sum(t.macs for t in one.trainings if t.name.startswith(f"{stage}@")) for stage in seeds}
+    assert several.macs - one.macs == 3 * more["train_psnr"] + more["train_adversarial"]
+    times = {planned.name.partition("@")[0]: planned.times for planned in several.trainings}
+    assert times == {"pretrain_inet": 1, "pretrain_wnet": 1, "train_psnr": 4, "train_adversarial": 2} | {
+        "train_baselines": 1
+    }
+    text = StringIO()
+    show(several, Console(file=text, width=200))
+    shown = " ".join(text.getvalue().split())
+    assert "Each of train_psnr is trained 4 times (more_seeds)" in shown
+    assert "Each of train_adversarial is trained 2 times (more_seeds)" in shown
 
 
 def test_without_seconds_a_small_batch_is_scaled_up(tmp_path: Path):

@@ -39,6 +39,7 @@ from gwainet.stages import STAGES
 from gwainet.stages.benchmark import CODE, choose_faces, run
 from gwainet.training.took import Took
 from tests.faces import write_faces
+from tests.training_params import make_project
 
 NETWORKS = Networks(width=8, blocks_per_group=1, warp_blocks=1)
 FOLDERS = {"psnr": ("guided", "banet"), "adversarial": ("gwainet", "gwanet", "banet")}
@@ -689,14 +690,20 @@ def test_a_system_under_anothers_name_is_refused(tmp_path):
 
 
 def write_seeds(world: World, system: str, seeds: list[int]) -> None:
-    """Weights of further seeds beside those of a system."""
+    """Weights of further seeds beside those of a system, of ours too."""
     faces, folder = Faces(world.inputs["faces"]), world.weights(system).parent / "seeds"
     write_json(folder / "seeds.json", {"seeds": seeds})
+    sizes = (faces.means, faces.height, faces.width)
     for seed in seeds[1:]:
-        metadata = BaselineMetadata(system, 32, faces.means, faces.height, faces.width, 100)  # type: ignore[arg-type]
-        baseline = build_baseline(system, faces.means, 32, seed)  # type: ignore[arg-type]
-        (folder / str(seed)).mkdir()
-        save_weights(folder / str(seed) / "weights.safetensors", baseline, metadata)
+        path = folder / str(seed) / "weights.safetensors"
+        path.parent.mkdir()
+        if system in MODELS:
+            guided = MODELS[system].guided
+            generator = build_generator(NETWORKS, faces.means, guided, 100 + seed)
+            save_weights(path, generator, Metadata("generator", NETWORKS, *sizes, guided))
+        else:
+            metadata = BaselineMetadata(system, 32, *sizes, 100)  # type: ignore[arg-type]
+            save_weights(path, build_baseline(system, faces.means, 32, seed), metadata)  # type: ignore[arg-type]
 
 
 def test_a_system_of_several_seeds_has_their_spread_and_the_first_ones_figures(tmp_path, capsys):
@@ -705,6 +712,8 @@ def test_a_system_of_several_seeds_has_their_spread_and_the_first_ones_figures(t
     run(make_params(), **world.inputs, out=tmp_path / "one", recorder=NullRecorder())
     write_seeds(world, "srcnn", [0, 3, 5])
     write_seeds(world, "gfrnet", [0, 4])
+    write_seeds(world, "banet", [0, 6])
+    write_seeds(world, "gwainet", [0, 3, 5])
     run(make_params(), **world.inputs, out=tmp_path / "several", recorder=NullRecorder())
     one, several = (
         BenchmarkReport.model_validate_json((tmp_path / name / "benchmark.json").read_text())
@@ -712,21 +721,34 @@ def test_a_system_of_several_seeds_has_their_spread_and_the_first_ones_figures(t
     )
     assert [(e.system, e.splits) for e in one.systems] == [(e.system, e.splits) for e in several.systems]
     assert one.comparisons == several.comparisons
-    assert [(e.system, e.seeds.seeds) for e in several.systems if e.seeds] == [("srcnn", [0, 3, 5]), ("gfrnet", [0, 4])]
+    assert one.slices == several.slices
+    assert {e.system: e.seeds.seeds for e in several.systems if e.seeds} == {
+        "srcnn": [0, 3, 5], "gfrnet": [0, 4], "banet": [0, 6], "gwainet": [0, 3, 5]
+    }  # fmt: skip
     assert not any(entry.seeds for entry in one.systems)
-    assert set(several.models) - set(one.models) == {"srcnn@3", "srcnn@5", "gfrnet@4"}
+    again = {"srcnn@3", "srcnn@5", "gfrnet@4", "banet@6", "gwainet@3", "gwainet@5"}
+    assert set(several.models) - set(one.models) == again
+    assert several.models["gwainet@3"].file == "train_adversarial/gwainet/seeds/3/weights.safetensors"
     table = pd.read_csv(tmp_path / "several/benchmark.csv")
-    assert (of_system(table, "gfrnet@4")["guide_row"] == of_system(table, "gfrnet")["guide_row"].to_numpy()).all()
-    spread = next(e.seeds for e in several.systems if e.system == "srcnn")
-    assert spread is not None
-    for split in IMAGES:
-        of_split = table[table["split"] == split]
-        means = [of_system(of_split, name)["ssim"].mean() for name in ("srcnn", "srcnn@3", "srcnn@5")]
-        found = spread.splits[split]["ssim"]
-        assert found.mean == pytest.approx(np.mean(means), abs=2e-6)
-        assert found.deviation == pytest.approx(np.std(means, ddof=1), abs=2e-6)
-        assert (found.lowest, found.highest) == pytest.approx((min(means), max(means)), abs=2e-6)
-        assert found.deviation > 0
+    for name in ("gfrnet@4", "gwainet@3"):
+        first = of_system(table, name.partition("@")[0])
+        assert (of_system(table, name)["guide_row"] == first["guide_row"].to_numpy()).all()
+    assert (of_system(table, "banet@6")["guide_row"] == -1).all()
+    for system in ("srcnn", "gwainet"):
+        spread = next(e.seeds for e in several.systems if e.system == system)
+        assert spread is not None
+        for split in IMAGES:
+            of_split = table[table["split"] == split]
+            means = [of_system(of_split, name)["ssim"].mean() for name in (system, f"{system}@3", f"{system}@5")]
+            found = spread.splits[split]["ssim"]
+            assert found.mean == pytest.approx(np.mean(means), abs=2e-6)
+            assert found.deviation == pytest.approx(np.std(means, ddof=1), abs=2e-6)
+            assert (found.lowest, found.highest) == pytest.approx((min(means), max(means)), abs=2e-6)
+            assert found.deviation > 0
+    costs = pd.read_csv(tmp_path / "several/costs.csv").set_index("model")
+    assert costs["seeds"].to_dict() == dict.fromkeys(one.models, 1) | {
+        "srcnn": 3, "gfrnet": 2, "banet": 2, "gwainet": 3
+    }  # fmt: skip
     assert "over seeds" in capsys.readouterr().err
     assert "Spread over seeds" in (tmp_path / "several/benchmark.html").read_text()
 
@@ -741,19 +763,64 @@ def test_a_further_seed_of_another_system_names_the_stage_to_run(tmp_path):
         run(make_params(), **world.inputs, out=tmp_path / "out", recorder=NullRecorder())
 
 
-def test_a_seeds_list_that_is_damaged_is_named(tmp_path):
+def test_a_further_seed_of_ours_that_takes_no_guide_where_one_belongs_is_told_by_its_path(tmp_path):
+    world = write_world(tmp_path)
+    write_seeds(world, "gwainet", [0, 1])
+    wrong = world.weights("gwainet").parent / "seeds/1/weights.safetensors"
+    wrong.write_bytes(world.weights("banet").read_bytes())
+    with pytest.raises(CheckpointError, match=r"gwainet/seeds/1/weights\.safetensors holds a model without a guide"):
+        run(make_params(), **world.inputs, out=tmp_path / "out", recorder=NullRecorder())
+
+
+@pytest.mark.parametrize(
+    ("system", "maker"),
+    [("srcnn", "train_baselines@srcnn"), ("psnr_phase", "train_psnr@guided"), ("banet", "train_adversarial@banet")],
+)
+def test_a_seeds_list_that_is_damaged_is_named(tmp_path, system, maker):
     world = write_world(tmp_path)
     write_baselines(world, trained=("srcnn",))
-    folder = world.weights("srcnn").parent / "seeds"
+    folder = world.weights(system).parent / "seeds"
     folder.mkdir()
     (folder / "seeds.json").write_text("{}")
-    with pytest.raises(CheckpointError, match=r"seeds\.json is damaged.*train_baselines@srcnn"):
+    with pytest.raises(CheckpointError, match=rf"seeds\.json is damaged.*run {maker} again"):
         run(make_params(), **world.inputs, out=tmp_path / "out", recorder=NullRecorder())
+
+
+def test_what_the_stages_train_with_more_seeds_is_what_is_measured(tmp_path):
+    project = make_project(tmp_path)
+    project.run("pretrain_inet", epochs=0.0)
+    project.run("pretrain_wnet", epochs=0.0)
+    trainings: dict[str, dict[str, Any]] = {
+        "train_psnr": {"epochs": 0.25},
+        "train_adversarial": {"schedule": [{"epochs": 0.125, "learning_rate": 1e-3}]},
+        "train_baselines": {"epochs": 0.0, "critic_epochs": 0.0},
+    }
+    for stage, changed in trainings.items():
+        for variant in STAGES[stage].variants:
+            seeds = [1] if stage != "train_baselines" else []
+            project.run(stage, variant, validate_every=100, more_seeds=seeds, **changed)
+    params = make_params(splits=["test"], max_faces=2, grid_faces=1)
+    run(params, **project.paths("benchmark"), recorder=NullRecorder())
+    out = project.paths("benchmark")["out"]
+    report = BenchmarkReport.model_validate_json((out / "benchmark.json").read_text())
+    assert set(report.models) == {f"{name}{again}" for name in MODELS for again in ("", "@1")}
+    assert {e.system: e.seeds.seeds for e in report.systems if e.seeds} == {name: [0, 1] for name in MODELS}
+    for name in MODELS:
+        one, other = report.models[name], report.models[f"{name}@1"]
+        assert one.weights_digest != other.weights_digest
+        assert (one.images, one.epochs, one.learning_rate) == (other.images, other.epochs, other.learning_rate)
+    # two steps of two faces; then one step with two batches for the critic and one for the generator
+    assert report.models["psnr_phase@1"].images == 4
+    assert report.models["gwainet@1"].images == 4 + 6
 
 
 def test_what_a_model_cost_counts_what_it_started_from(tmp_path):
     world = write_world(tmp_path)
     write_baselines(world, trained=("srresnet", "srgan", "vdsr"))
+    for name in ("psnr_phase", "gwainet", "gwanet"):
+        write_seeds(world, name, [0, 1])
+    Took(10, 1.0, "CPU", 1).write(world.weights("psnr_phase").parent / "seeds/1")
+    Took(20, 2.0, "CPU", 1).write(world.weights("gwainet").parent / "seeds/1")
     for name, seconds in {"psnr_phase": 100.0, "gwainet": 20.0, "srresnet": 7.0, "srgan": 3.0, "gwanet": 5.0}.items():
         rule = {"epochs": 0.25, "learning_rate": 1e-4, "same": "compute"} if name == "srgan" else {}
         device = "GPU X" if name == "srgan" else "CPU"
@@ -763,12 +830,14 @@ def test_what_a_model_cost_counts_what_it_started_from(tmp_path):
     costs = pd.read_csv(tmp_path / "out/costs.csv").set_index("model").astype(object)
     costs = costs.where(costs.notna(), None)
     columns = ["training_seconds", "training_device"]
-    found = {name: (m.images, *costs.loc[name, columns]) for name, m in report.models.items()}
+    found = {name: (m.images, *costs.loc[name, columns]) for name, m in report.models.items() if name in costs.index}
     assert found["psnr_phase"] == (1000, 100.0, "CPU")
     assert found["gwainet"] == (1200, 120.0, "CPU")
     assert found["gwanet"] == (1050, 105.0, "CPU")
     assert found["srgan"] == (100, 10.0, "CPU, then GPU X")  # its weights say how many images, srresnet's included
     assert found["banet"] == (None, None, None)
+    # a further seed started from the PSNR phase's of the same seed, and says nothing where one of the two does not
+    assert [report.models[name].images for name in ("psnr_phase@1", "gwainet@1", "gwanet@1")] == [10, 30, None]
     assert found["vdsr"] == (100, None, None)
     srgan, titles = report.models["srgan"], {entry.system: entry.title for entry in report.systems}
     assert (srgan.same, srgan.epochs, srgan.learning_rate) == ("compute", 0.25, 1e-4)
@@ -778,7 +847,7 @@ def test_what_a_model_cost_counts_what_it_started_from(tmp_path):
     page = (tmp_path / "out/benchmark.html").read_text()
     (row,) = (line for line in page.splitlines() if "Inet for VGG, 1/32 width" in line and "<td>compute</td>" in line)
     assert '<td class="number">2</td><td>compute</td><td class="number">0.25</td><td class="number">0.0001</td>' in row
-    assert set(costs.index) == set(report.models)
+    assert set(costs.index) == {name for name in report.models if "@" not in name}
     assert (costs["seconds_per_image"] > 0).all()
     assert costs["device"].str.startswith("CPU").all()
     assert costs.loc["vdsr", "macs"] == report.models["vdsr"].macs

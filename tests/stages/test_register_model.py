@@ -129,6 +129,21 @@ def test_the_chosen_variant_is_registered_with_its_benchmark(world: World, clien
     assert client.get_run(version.run_id).data.tags["gwainet.model"] == written["uri"]
 
 
+def test_of_several_seeds_the_first_one_is_registered(world: World, client: MlflowClient):  # noqa: F811
+    faces, folder = Faces(world.paths["faces"]), world.weights().parent / "seeds"
+    before = world.register()
+    write_weights(folder / "1/weights.safetensors", faces, guided=True, seed=11)
+    write_json(folder / "seeds.json", {"seeds": [0, 1]})
+    benchmark.run(make_params(), **STAGES["benchmark"].paths("tiny", root=world.root), recorder=NullRecorder())
+    report = BenchmarkReport.model_validate_json((world.paths["report"] / "benchmark.json").read_text())
+    assert report.models["gwainet@1"].weights_digest == file_digest(folder / "1/weights.safetensors")
+    after = world.register()
+    assert before["weights_digest"] == after["weights_digest"] == report.models["gwainet"].weights_digest
+    tags = [client.get_model_version("faces", str(one["version"])).tags for one in (before, after)]
+    figures = [{name: value for name, value in tag.items() if name.startswith("test.")} for tag in tags]
+    assert figures[0] == figures[1] != {}
+
+
 def test_running_again_registers_nothing_new_and_says_so(
     world: World,
     client: MlflowClient,  # noqa: F811

@@ -1,5 +1,6 @@
 """Stage `train_adversarial`: the generator with critic and identity loss."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from gwainet.errors import CheckpointError, TrainingError
 from gwainet.nets.model import build_cnet, load_generator, load_into, read_weights
 from gwainet.training.took import Took
-from tests.training_params import Interrupting, Project, check_outputs, content, metrics
+from tests.training_params import SEEDS_FILE, Interrupting, Project, alone, check_outputs, content, metrics
 
 STAGE, PSNR = "train_adversarial", "train_psnr"
 CPU = torch.device("cpu")
@@ -133,3 +134,62 @@ def test_a_guide_that_could_be_left_out_may_still_be_after_this_phase(started: P
     started.run(PSNR, "guided", epochs=0.0, guide_dropout=0.5)
     out = started.run(STAGE, "gwanet")
     assert read_weights(out / "weights.safetensors", "generator")[1].guide_optional
+
+
+# ---------------------------------------------------------------- several seeds
+
+
+@pytest.fixture
+def seeded(started: Project) -> Project:
+    """A project with what the PSNR phase writes for seeds 0, 2 and 1: untrained, so that they differ by their seed."""
+    for variant in ("guided", "banet"):
+        started.run(PSNR, variant, epochs=0.0, more_seeds=[2, 1])
+    return started
+
+
+@pytest.mark.parametrize(("variant", "start"), [("gwainet", "guided"), ("gwanet", "guided"), ("banet", "banet")])
+def test_each_seed_goes_on_from_the_psnr_phases_of_the_same_seed(seeded: Project, variant, start):
+    out = seeded.run(STAGE, variant, schedule=[], more_seeds=[1, 2])
+    before = seeded.paths(PSNR, start)["out"]
+    assert json.loads((out / SEEDS_FILE).read_text()) == {"seeds": [0, 1, 2]}
+    for folder in ("", "seeds/1", "seeds/2"):
+        assert same(weights(out / folder), weights(before / folder))
+    assert not same(weights(out), weights(out / "seeds/1"))
+
+
+def test_a_further_seed_is_trained_as_if_it_were_the_only_one(seeded: Project):
+    out = seeded.run(STAGE, "gwainet", more_seeds=[2], out="several")
+    first = alone(seeded.run(STAGE, "gwainet", out="first"))
+    assert alone(out) == first
+    seeded.run(PSNR, "guided", epochs=0.0, seed=2)
+    second = alone(seeded.run(STAGE, "gwainet", seed=2, out="second"))
+    assert alone(out / "seeds/2") == second
+    assert not same(weights(out), weights(out / "seeds/2"))
+    took = Took.read(out / "seeds/2")
+    assert took is not None
+    assert took.images == 2 * STEPS * (1 + 2)
+
+
+def test_a_stage_killed_between_its_seeds_trains_no_finished_one_again(seeded: Project, capsys):
+    whole = content(seeded.run(STAGE, "gwanet", more_seeds=[2], out="whole"))
+    with pytest.raises(KeyboardInterrupt):
+        seeded.run(STAGE, "gwanet", Interrupting(3), more_seeds=[2], out="continued")
+    capsys.readouterr()
+    assert content(seeded.run(STAGE, "gwanet", more_seeds=[2], out="continued")) == whole
+    assert "train_adversarial@gwanet: seed 2 is trained already" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_seed_that_the_psnr_phase_was_not_trained_with_is_told_before_any_training(seeded: Project):
+    wrong = (
+        r"seeds/7/weights\.safetensors does not exist: .* Have 7 in train_psnr\.more_seeds, and run train_psnr again"
+    )
+    with pytest.raises(CheckpointError, match=wrong):
+        seeded.run(STAGE, "gwanet", more_seeds=[2, 7])
+    assert not list((seeded.root / ".gwainet").rglob("train_adversarial@*"))
+    assert not seeded.paths(STAGE, "gwanet")["out"].exists()
+
+
+def test_with_more_seeds_the_first_one_must_be_the_psnr_phases_first(seeded: Project):
+    with pytest.raises(CheckpointError, match=r"trained with seed 0, and train_adversarial\.seed is 5"):
+        seeded.run(STAGE, "gwanet", seed=5, more_seeds=[2])
+    seeded.run(STAGE, "gwanet", seed=5)  # alone it goes on from whatever there is, as ever

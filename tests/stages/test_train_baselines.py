@@ -14,12 +14,11 @@ from gwainet.errors import CheckpointError, ParamsError
 from gwainet.nets.model import build_inet, load_generator, open_weights
 from gwainet.params import load_params
 from gwainet.training.took import Took
-from tests.training_params import Interrupting, Project, content, metrics
+from tests.training_params import SEEDS_FILE, Interrupting, Project, content, metrics
 
 STAGE = "train_baselines"
 CPU = torch.device("cpu")
 # 15 faces in batches of 2: 1 epoch as train_psnr, 0.75 as train_adversarial, both of them
-SEEDS_FILE = "seeds/seeds.json"
 STEPS = dict.fromkeys(SYSTEMS, 8) | {"srgan": 6, "gfrnet": 13}
 LOSSES = {
     **{system: {"total", "content"} for system in ("srcnn", "vdsr", "edsr", "srresnet", "cascade", "tdae_style")},

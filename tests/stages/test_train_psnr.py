@@ -1,14 +1,15 @@
 """Stage `train_psnr`: warper and generator, or SRnet alone, with L_content."""
 
+import json
 from typing import Any
 
 import pandas as pd
 import pytest
 import torch
 
-from gwainet.errors import CheckpointError
+from gwainet.errors import CheckpointError, ParamsError
 from gwainet.nets.model import build_generator, build_wnet, load_generator, read_weights
-from tests.training_params import Interrupting, Project, check_outputs, content, metrics
+from tests.training_params import SEEDS_FILE, Interrupting, Project, alone, check_outputs, content, metrics
 
 STAGE = "train_psnr"
 CPU = torch.device("cpu")
@@ -128,3 +129,41 @@ def test_the_averaged_weights_are_what_is_written_and_their_guide_may_be_left_ou
     assert averaged[1].guide_optional
     low = faces.lr[faces.targets("test")[:1]]
     assert generator.super_resolve(low).sr.shape == (1, faces.height, faces.width, 3)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_more_seeds_are_trained_each_as_if_it_were_the_only_one(warped: Project, variant):
+    out = warped.run(STAGE, variant, epochs=0.25, more_seeds=[3, 1], out="several")
+    assert json.loads((out / SEEDS_FILE).read_text()) == {"seeds": [0, 3, 1]}
+    assert sorted(path.name for path in (out / "seeds").iterdir()) == ["1", "3", "seeds.json"]
+    assert not list((warped.root / ".gwainet").rglob("weights.safetensors"))
+    for seed, folder in {0: out, 3: out / "seeds/3", 1: out / "seeds/1"}.items():
+        assert alone(folder) == alone(warped.run(STAGE, variant, epochs=0.25, seed=seed, out=f"seed-{seed}"))
+    assert len({(folder / "weights.safetensors").read_bytes() for folder in (out, *(out / "seeds").glob("?"))}) == 3
+
+
+def test_a_stage_killed_between_its_seeds_trains_no_finished_one_again(warped: Project, capsys):
+    settings: dict[str, Any] = {"more_seeds": [3]}
+    whole = content(warped.run(STAGE, "guided", out="whole", **settings))
+    with pytest.raises(KeyboardInterrupt):
+        warped.run(STAGE, "guided", Interrupting(5), out="continued", **settings)
+    assert not (warped.root / "continued").exists()
+    capsys.readouterr()
+    assert content(warped.run(STAGE, "guided", out="continued", **settings)) == whole
+    shown = " ".join(capsys.readouterr().err.split())
+    assert "train_psnr@guided: seed 3 is trained already" in shown
+    assert "resumed at step" in shown
+
+
+def test_a_training_that_was_killed_before_it_got_more_seeds_is_continued(warped: Project, capsys):
+    with pytest.raises(KeyboardInterrupt):
+        warped.run(STAGE, "guided", Interrupting(5))
+    warped.run(STAGE, "guided", more_seeds=[1])
+    assert "resumed at step" in " ".join(capsys.readouterr().err.split())
+
+
+def test_seeds_must_differ(project: Project):
+    for stage in (STAGE, "train_adversarial"):
+        for more in ([0], [1, 1]):
+            with pytest.raises(ParamsError, match="must differ"):
+                project.params(stage, more_seeds=more)

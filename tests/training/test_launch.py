@@ -1,5 +1,6 @@
 """How many processes train, and what becomes of a stage that several of them run."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,9 +18,10 @@ from gwainet.nets.model import read_weights
 from gwainet.params import Runtime
 from gwainet.stages import STAGES
 from gwainet.training.launch import Request, check_share, launch, processes
-from tests.training_params import Project, make_project
+from tests.training_params import Interrupting, Project, make_project
 
 TWO = {"processes": 2}
+FILE = "weights.safetensors"
 
 
 @pytest.fixture(name="project")
@@ -84,6 +86,29 @@ def test_a_stage_in_two_processes_writes_once_what_one_process_writes(project):
         ("FINISHED", "1"),
         ("FINISHED", "2"),
     ]
+    assert not project.checkpoints
+
+
+def test_two_processes_train_more_seeds_and_none_again_that_is_finished(project, capfd):
+    stage, variant, settings = "train_psnr", "banet", {"more_seeds": [3, 1]}
+    single = {seed: project.run(stage, variant, seed=seed, out=f"alone-{seed}") for seed in (0, 3, 1)}
+    with pytest.raises(KeyboardInterrupt):  # while seed 0 trains, after the others
+        project.run(stage, variant, Interrupting(5), **settings)
+    kept = {(folder / FILE).read_bytes(): folder for folder in (project.root / ".gwainet/seeds").iterdir()}
+    assert len(kept) == 2
+    shutil.rmtree(kept[(single[1] / FILE).read_bytes()])  # as if it had been killed while that one trained
+    capfd.readouterr()
+    paths = project.paths(stage, variant)
+    STAGES[stage].execute(project.params(stage, runtime=TWO, **settings), variant, paths, project.root)
+    shown = " ".join(capfd.readouterr().err.split())
+    assert shown.count("is trained already") == shown.count("seed 3 is trained already") == 1
+    assert (paths["out"] / "seeds/3" / FILE).read_bytes() == (single[3] / FILE).read_bytes()
+    for seed, folder in {0: paths["out"], 1: paths["out"] / "seeds/1"}.items():
+        expected, _ = read_weights(single[seed] / FILE, "generator")
+        weights, _ = read_weights(folder / FILE, "generator")
+        for name, tensor in expected.items():
+            torch.testing.assert_close(weights[name], tensor, rtol=1e-4, atol=1e-5)
+    assert not list((project.root / ".gwainet/seeds").iterdir())
     assert not project.checkpoints
 
 
