@@ -15,7 +15,11 @@ from gwainet.images import Uint8, downscale
 from gwainet.psnr import PSNR_CAP, decibels, psnr, same_shape
 
 __all__ = [
+    "C1",
+    "C2",
     "CONVENTIONS",
+    "GAUSSIAN",
+    "LUMA",
     "METRICS",
     "PSNR_CAP",
     "SMALLEST_SIDE",
@@ -39,8 +43,11 @@ SSIM_WINDOW = 11  # pixels
 SMALLEST_SIDE = 24  # pixels: the least multiple of 8 that leaves something inside the 8-pixel crop and SSIM's window
 
 _SIGMA = 1.5  # pixels
-_GAUSSIAN = cv2.getGaussianKernel(SSIM_WINDOW, _SIGMA, cv2.CV_64F)
-_C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2  # (K1 L)^2 and (K2 L)^2
+
+# what `gwainet.batch_metrics` shares
+GAUSSIAN = np.asarray(cv2.getGaussianKernel(SSIM_WINDOW, _SIGMA, cv2.CV_64F), np.float64)  # (SSIM_WINDOW, 1)
+C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2  # (K1 L)^2 and (K2 L)^2
+LUMA = np.array([65.481, 128.553, 24.966]) / 255  # of R, G and B
 
 METRICS = ("psnr", "psnr_y", "ssim", "lr_psnr")
 
@@ -95,7 +102,7 @@ def luma(picture: Uint8) -> Floats:
 
     Shapes: (H, W, 3) -> (H, W).
     """
-    return picture @ (np.array([65.481, 128.553, 24.966]) / 255) + 16
+    return picture @ LUMA + 16
 
 
 def ssim(sr: Uint8, gt: Uint8) -> float:
@@ -114,15 +121,15 @@ def ssim(sr: Uint8, gt: Uint8) -> float:
     mean_a, mean_b, squares, products = (_windowed(of) for of in (a, b, a * a + b * b, a * b))
     mean_product, mean_squares = mean_a * mean_b, mean_a * mean_a + mean_b * mean_b
     # variances are needed as their sum alone: four maps are filtered, not five
-    likeness = (2 * mean_product + _C1) / (mean_squares + _C1)
-    structure = (2 * (products - mean_product) + _C2) / (squares - mean_squares + _C2)
+    likeness = (2 * mean_product + C1) / (mean_squares + C1)
+    structure = (2 * (products - mean_product) + C2) / (squares - mean_squares + C2)
     return float((likeness * structure).mean())
 
 
 def _windowed(values: Floats) -> Floats:
     """Gaussian mean of each window that lies inside. Shapes: (H, W, 3) -> (H - 10, W - 10, 3)."""
     inside = slice(SSIM_WINDOW // 2, -(SSIM_WINDOW // 2))
-    filtered = cv2.sepFilter2D(values, cv2.CV_64F, _GAUSSIAN, _GAUSSIAN)
+    filtered = cv2.sepFilter2D(values, cv2.CV_64F, GAUSSIAN, GAUSSIAN)
     return np.asarray(filtered[inside, inside], np.float64)
 
 

@@ -53,6 +53,7 @@ WATCHED = (
     "gwainet.macs",
     "gwainet.losses",
     "gwainet.lpips",
+    "gwainet.batch_metrics",
     "gwainet.metrics",
     "gwainet.psnr",
     "gwainet.identity",

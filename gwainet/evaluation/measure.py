@@ -12,8 +12,10 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import torch
 
 import gwainet
+from gwainet.batch_metrics import batch_metrics
 from gwainet.dataset import Faces, Rows, Split
 from gwainet.evaluation.appearance import appearance
 from gwainet.evaluation.distances import LEAST, Distances, distances
@@ -42,6 +44,7 @@ MEASURING = (
     "compiled.py",
     "images.py",
     "lpips.py",
+    "batch_metrics.py",
     "metrics.py",
     "nets",
     "psnr.py",
@@ -162,6 +165,7 @@ def measure(
     generators: Mapping[str, SuperResolver],
     shown: Rows,
     batch_size: int,
+    device: torch.device,
     workers: int,
     measures_identity: bool,
     systems: Sequence[System] = SYSTEMS,
@@ -176,7 +180,8 @@ def measure(
         generators: model -> its network.
         shown: rows whose pictures are kept for the grid.
         batch_size: images that a model gets at a time.
-        workers: threads of the metrics, and processes that compare faces.
+        device: where the models answer, and what measures PSNR and SSIM: a GPU a batch at a time, else OpenCV.
+        workers: threads of the metrics on a CPU, and processes that compare faces.
         measures_identity: whether faces are compared (M3).
         systems: those that answer.
         lpips: measures LPIPS; None: it is not measured.
@@ -189,7 +194,7 @@ def measure(
     several: AbstractContextManager[Executor | None] = processes(workers) if measures_identity else nullcontext()
     # the metrics' time is spent in NumPy and OpenCV, which let other threads run: no processes to start
     with progress("benchmark", total, "images") as ticker, ThreadPoolExecutor(workers) as pool, several as describers:
-        measuring = _Measuring(faces, rows, set(shown.tolist()), batch_size, pool, describers, lpips, ticker)
+        measuring = _Measuring(faces, rows, set(shown.tolist()), batch_size, device, pool, describers, lpips, ticker)
         for name, answering in parts.items():
             ticker.note(name)
             names = tuple(system.name for system in answering)
@@ -213,6 +218,7 @@ class _Measuring:
     rows: Mapping[Split, Rows]
     shown: set[int]
     batch_size: int
+    device: torch.device
     pool: ThreadPoolExecutor
     describers: Executor | None
     lpips: Lpips | None
@@ -240,7 +246,7 @@ class _Measuring:
             compared = self._describe(answers, truth, known)  # meanwhile, the other metrics
             if plain is None:
                 looks += self.pool.map(appearance, truth, guides["own"])
-            for (name, metric), values in _metrics(self.pool, answers, low, truth, self.ticker).items():
+            for (name, metric), values in self._metrics(answers, low, truth).items():
                 figures.setdefault((metric, name), []).extend(values)
             if self.lpips is not None:
                 for name, made in answers.items():
@@ -268,6 +274,12 @@ class _Measuring:
                 part.truth = np.array([face.descriptor for face in truths])
                 part.found = np.array([face.found for face in truths])
         return part
+
+    def _metrics(self, answers: Mapping[str, Uint8], low: Uint8, truth: Uint8) -> dict[tuple[str, str], list[float]]:
+        """(system, metric) -> a value an image."""
+        if self.device.type == "cpu":  # where one by one is faster (docs/performance.md)
+            return one_by_one(self.pool, answers, low, truth, self.ticker)
+        return batch_at_once(self.device, answers, low, truth, self.ticker)
 
     def _describe(
         self, answers: Mapping[str, Uint8], truth: Uint8, known: Sequence[Face | None] | None
@@ -409,10 +421,10 @@ def _batches(rows: Mapping[Split, Rows], size: int) -> Iterator[tuple[Split, Row
             yield split, chosen[start : start + size]
 
 
-def _metrics(
+def one_by_one(
     pool: ThreadPoolExecutor, answers: Mapping[str, Uint8], low: Uint8, truth: Uint8, ticker: Ticker
 ) -> dict[tuple[str, str], list[float]]:
-    """(system, metric) -> a value an image."""
+    """(system, metric) -> a value an image, by threads of the CPU."""
     values: dict[tuple[str, str], list[float]] = {}
     jobs = [
         (name, made[place], truth[place], low[place]) for name, made in answers.items() for place in range(len(low))
@@ -422,3 +434,12 @@ def _metrics(
             values.setdefault((name, metric), []).append(value)
         ticker.advance()
     return values
+
+
+def batch_at_once(
+    device: torch.device, answers: Mapping[str, Uint8], low: Uint8, truth: Uint8, ticker: Ticker
+) -> dict[tuple[str, str], list[float]]:
+    """(system, metric) -> a value an image, the whole batch on a device: the figures of `one_by_one` within 1e-9."""
+    measured = batch_metrics(answers, truth, low, device)
+    ticker.advance(len(answers) * len(low))
+    return {(name, metric): values for name, of_system in measured.items() for metric, values in of_system.items()}

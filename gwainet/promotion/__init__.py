@@ -132,7 +132,7 @@ def _judge(
     if why:
         say(f"Both are measured anew: {why}" if champion else f"It is measured anew: {why}")
         faces = _faces(params, root, why)
-        table = _measure(params, faces, generators)
+        table = _measure(params, faces, generators, device)
         table.to_csv(folder / "benchmark.csv", index=False)
         figures = {uri: per_image(table, uri) for uri in rivals}
         data, code = faces.digest, metric_code_digest()
@@ -192,7 +192,7 @@ def _faces(params: Params, root: Path, why: str) -> Faces:
         ) from error
 
 
-def _measure(params: Params, faces: Faces, generators: dict[str, Generator]) -> pd.DataFrame:
+def _measure(params: Params, faces: Faces, generators: dict[str, Generator], device: torch.device) -> pd.DataFrame:
     """The rows of `benchmark.csv` of bicubic and of these models, with the right guide and another person's."""
     settings = params.benchmark
     systems = [System("bicubic", "Bicubic", None, "none")]
@@ -211,6 +211,7 @@ def _measure(params: Params, faces: Faces, generators: dict[str, Generator]) -> 
             generators,
             nothing_shown,
             settings.batch_size,
+            device,
             params.runtime.workers or cores(),
             face_network_of(settings) is not None,
             systems,

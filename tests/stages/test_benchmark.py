@@ -970,3 +970,44 @@ def test_what_was_measured_is_measured_again_only_where_something_it_depends_on_
     capsys.readouterr()
     assert again() == ["banet"]
     assert "banet is measured again" in " ".join(capsys.readouterr().err.split())
+
+
+def test_what_was_measured_on_another_device_is_measured_again(world, tmp_path, measured_parts):
+    threads = torch.get_num_threads()
+    try:
+        for number in (1, 1, 2):
+            params = make_params()
+            params = params.model_copy(update={"runtime": params.runtime.model_copy(update={"threads": number})})
+            run(params, **world.inputs, out=tmp_path / "r", recorder=NullRecorder(), work=tmp_path / "work")
+    finally:
+        torch.set_num_threads(threads)
+    assert measured_parts == [*ALL_PARTS, *ALL_PARTS]
+
+
+# ---------------------------------------------------------------- a batch at once
+
+
+def test_a_benchmark_that_measures_batches_at_once_writes_the_same_figures(world, table, tmp_path, monkeypatch):
+    batches = []
+
+    def at_once(pool, answers, low, truth, ticker):
+        batches.append(len(low))
+        return measuring.batch_at_once(torch.device("cpu"), answers, low, truth, ticker)
+
+    monkeypatch.setattr(measuring, "one_by_one", at_once)
+    run(make_params(), **world.inputs, out=tmp_path / "r", recorder=NullRecorder())
+    assert batches == [5, 4, 5, 5, 2] * len(ALL_PARTS)  # the 9 faces of one split and the 12 of the other
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "r/benchmark.csv"), table, rtol=0, atol=1.1e-6)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu_the_figures_of_pictures_that_no_model_made_are_those_of_the_cpu(world, table, tmp_path, monkeypatch):
+    monkeypatch.setattr(measuring, "one_by_one", None)  # not called there
+    params = make_params()
+    params = params.model_copy(update={"runtime": params.runtime.model_copy(update={"device": "cuda"})})
+    run(params, **world.inputs, out=tmp_path / "r", recorder=NullRecorder())
+    found = pd.read_csv(tmp_path / "r/benchmark.csv")
+    given = found["system"].str.fullmatch("bicubic|guide_only.*")
+    pd.testing.assert_frame_equal(found[given], table[given], rtol=0, atol=1.1e-6)
+    assert given.sum() == 4 * sum(IMAGES.values())
