@@ -1,6 +1,7 @@
 """Folders and zips of photos behind one small interface; a zip is read in place, never unpacked."""
 
 import bz2
+import gc
 import hashlib
 import lzma
 import os
@@ -9,7 +10,8 @@ import struct
 import zipfile
 import zlib
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
@@ -20,8 +22,6 @@ from gwainet.sources.names import is_hidden, is_photo, is_usual, problem_of
 from gwainet.sources.photo import Rejection
 
 _READABLE = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
-
-
 _UNPACKERS: dict[int, Callable[[], Any]] = {
     zipfile.ZIP_DEFLATED: partial(zlib.decompressobj, -15),
     zipfile.ZIP_BZIP2: bz2.BZ2Decompressor,
@@ -173,7 +173,8 @@ class ZipStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._zip = zipfile.ZipFile(path)
+            with _uncollected():
+                self._zip = zipfile.ZipFile(path)
         except FileNotFoundError:
             raise
         except PermissionError as error:
@@ -317,6 +318,18 @@ class Reader:
         for file in (self._zip, self._archive):
             if file is not None:
                 file.close()
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without Python's collector of cycles, which takes as long as a zip's table takes to read: all of it is kept."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
