@@ -90,6 +90,11 @@ class FetchFaces(Section):
     images: str = Field("img_align_celeba.zip", description="a zip or a folder with the photos (celeba, folder, pairs)")
     identities: str = Field("identity_CelebA.txt", description="celeba: file name and identity, a line each")
     partition: str = Field("list_eval_partition.txt", description="celeba: file name and 0, 1 or 2, a line each")
+    landmarks: str = Field(
+        "list_landmarks_align_celeba.txt",
+        description="celeba: file name and five places of the face; used where it is there, and one system of "
+        "train_baselines alone needs it",
+    )
     pairs: str = Field("pairs.csv", description="pairs: identity, target, guide, split; beside or inside `images`")
     location: S3Url | None = Field(
         None, description="s3://bucket/prefix, from where `data/source/<profile>/` gets these files; null: from you"
