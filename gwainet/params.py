@@ -372,7 +372,7 @@ class TrainAdversarial(GeneratorTraining):
 
 
 BaselineSystem = Literal[
-    "srcnn", "vdsr", "edsr", "srresnet", "srgan", "waveletsrnet", "cascade", "tdae_style", "gfrnet"
+    "srcnn", "vdsr", "edsr", "srresnet", "srgan", "waveletsrnet", "cascade", "tdae_style", "gfrnet", "gfrnet_landmarks"
 ]
 
 
@@ -388,6 +388,7 @@ class BaselineRates(Section):
     cascade: PositiveFloat = 1e-4
     tdae_style: PositiveFloat = 1e-4
     gfrnet: PositiveFloat = 2e-4
+    gfrnet_landmarks: PositiveFloat = 2e-4
 
 
 BASELINE_WIDTH = 64  # feature maps of other papers' systems as published, at their narrowest place
@@ -423,6 +424,12 @@ class TrainBaselines(Training):
         0.006, description="of Inet's features, which stand in for VGG's, in SRGAN's and GFRNet's losses"
     )
     warp_share: Fraction = Field(0.25, description="of GFRNet's steps, the first ones, which train its WarpNet alone")
+    landmarks: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="gfrnet_landmarks, whose training needs the faces' landmarks. auto: where the data has none, its "
+        "weights are written untrained, which the benchmark leaves out and says so. on: data without them is an error. "
+        "off: never trained",
+    )
     more_seeds: tuple[NotNegative, ...] = Field(
         (),
         description="each system is trained again with each of these in place of `seed`, and the benchmark shows the "

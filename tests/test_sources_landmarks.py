@@ -22,8 +22,8 @@ PLACES = [
 QUOTA_PAGE = b"<!DOCTYPE html><html><head><title>Google Drive - Quota exceeded</title></head></html>"
 
 
-def listing(root: Path, **settings: str) -> Listing:
-    return locate(FetchFaces(source="celeba", **settings), root).listing()
+def listing(root: Path, landmarks: str = FILE) -> Listing:
+    return locate(FetchFaces(source="celeba", landmarks=landmarks), root).listing()
 
 
 @pytest.mark.parametrize("text", [COUNT + ROWS, ROWS, f"image_id,{','.join(COLUMNS)}\r\n" + ROWS.replace(" ", ",")])
@@ -123,15 +123,16 @@ def test_the_list_is_pinned_with_the_other_files_and_other_sources_have_none(tmp
 
 def test_places_in_the_crop_are_those_of_the_photo_less_its_corner_and_not_known_outside_it() -> None:
     box = Crop(**CROP)  # 32 x 24 from (8, 4): x of 4 to 27 and y of 8 to 39 are in it
-    places = [[4, 8], [27, 39], [3.9, 20], [27.1, 20], [10.5, 39.5]]
-    two = np.array([places, np.add(places, 1)], np.float32)
+    places = np.array([[4, 8], [27, 39], [3.9, 20], [27.1, 20], [10.5, 39.5]], np.float32)
+    two = np.stack([places, places + 1])
     found = Landmarks(PATH, {"a": 1, "b": 0, "c": 0}, two).in_crops(["b", "a", "c"], [44] * 3, [36] * 3, box, {"c"})
     assert found.dtype == np.float32
-    np.testing.assert_array_equal(found[0], [[0, 0], [23, 31], *[[np.nan] * 2] * 3])
+    unknown = [np.nan, np.nan]
+    np.testing.assert_array_equal(found[0], np.array([[0, 0], [23, 31], unknown, unknown, unknown]))
     # 1 to the right and down: the second leaves the crop, the third comes in
-    np.testing.assert_allclose(found[1], [[1, 1], [np.nan] * 2, [0.9, 13], [np.nan] * 2, [np.nan] * 2], atol=1e-6)
+    np.testing.assert_allclose(found[1], np.array([[1, 1], unknown, [0.9, 13], unknown, unknown]), atol=1e-6)
     assert np.isnan(found[2]).all()  # turned by its EXIF tag: its places are of the photo as it was
-    np.testing.assert_array_equal(two[0], np.array(places, np.float32))  # what was read is left alone
+    np.testing.assert_array_equal(two[0], places)  # what was read is left alone
 
 
 def test_a_place_outside_its_photo_is_refused_by_name() -> None:

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from gwainet.baselines.budget import settings_for, uses_features
+from gwainet.baselines.budget import settings_for, untrained, uses_features
 from gwainet.baselines.model import KIND, SYSTEMS, BaselineMetadata, build_baseline, forward_macs, load_baseline
 from gwainet.baselines.phases import make_phase
 from gwainet.dataset import Faces, open_checked
@@ -46,6 +46,7 @@ def run(
         ContractError: the faces were not checked.
         CheckpointError: weights are missing or do not fit.
         ParamsError: there is no such system.
+        DataError: the system needs landmarks, the faces have none, and `train_baselines.landmarks` is on.
     """
     system = next((name for name in SYSTEMS if name == variant), None)
     if system is None:
@@ -53,6 +54,8 @@ def run(
     data = open_checked(faces, passed)
     own = params.train_baselines
     others: dict[int, Path] = {}
+    if reason := untrained(params, system, data.landmarks is not None):
+        say(f"{STAGE.name}@{system} is not trained, and the benchmark leaves it out: {reason}")
 
     def train(seed: int, target: Path | None, recorder: Recorder, finish: Callable[[Path], None] | None) -> Path:
         section = own.model_copy(update={"seed": seed, "more_seeds": ()})  # more seeds are no reason to start afresh
@@ -83,7 +86,7 @@ class _Training:
 
     def __init__(self, params: Params, system: BaselineSystem, data: Faces, work: Path, recorder: Recorder) -> None:
         self.params, self.system, self.data, self.work, self.recorder = params, system, data, work, recorder
-        self.settings = settings_for(params, system, data.height, data.width)
+        self.settings = settings_for(params, system, data.height, data.width, data.landmarks is not None)
 
     def train(self, start: Path | None, inet: Path, out: Path | None, finish: Callable[[Path], None] | None) -> Path:
         """Train it, and return the directory that was written.

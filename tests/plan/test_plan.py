@@ -47,6 +47,7 @@ ORDER = [
     ("train_baselines", "cascade"),
     ("train_baselines", "tdae_style"),
     ("train_baselines", "gfrnet"),
+    ("train_baselines", "gfrnet_landmarks"),
 ]
 
 
@@ -138,11 +139,21 @@ def test_the_operations_of_a_profile_are_those_of_its_trainings(project: Project
     plan = make_plan(tiny(), project.root)
     for planned in plan.trainings:
         assert planned.step_macs == planned.macs // planned.steps > 0
-        if planned.name != "train_baselines@gfrnet":  # whose first steps are other ones
+        if not planned.name.startswith("train_baselines@gfrnet"):  # whose first steps are other ones
             assert planned.macs == planned.steps * planned.step_macs
     assert plan.macs == sum(planned.macs for planned in plan.trainings)
     with_inet, without = (p.step_macs for p in plan.trainings if p.name.endswith(("gwainet", "gwanet")))
     assert with_inet > without
+
+
+@pytest.mark.parametrize(
+    ("source", "trained"), [("drawn", True), ("celeba", True), ("folder", False), ("pairs", False)]
+)
+def test_landmarks_lead_no_step_of_a_source_that_brings_none(project: Project, source: str, trained: bool):
+    plan = make_plan(tiny(fetch_faces={"source": source}), project.root)
+    steps = {planned.name: planned.steps for planned in plan.trainings}
+    assert steps["train_baselines@gfrnet_landmarks"] == (steps["train_baselines@gfrnet"] if trained else 0) >= 0
+    assert steps["train_baselines@gfrnet"] > 0
 
 
 # ---------------------------------------------------------------- the data's size
@@ -268,7 +279,7 @@ def test_a_rehearsed_phase_has_the_networks_and_the_batch_of_its_stage(tmp_path:
     generator = phase.modules.get("generator")
     if stage == "train_baselines":
         assert isinstance(generator, SuperResolver)
-        assert generator.guided == (variant == "gfrnet")
+        assert generator.guided == (variant in ("gfrnet", "gfrnet_landmarks"))
     elif generator is not None:
         assert generator.guided == (variant != "banet")
 

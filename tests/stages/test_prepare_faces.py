@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytest
 from PIL import Image
@@ -178,7 +179,8 @@ def test_landmarks_are_the_lists_in_pixels_of_the_crop_and_change_no_other_byte(
     assert "img_align_celeba/000002.png" not in files  # grey: rows moved up
     expected = np.array([places[file.rpartition("/")[2]] for file in files], np.float32).reshape(-1, 5, 2)
     expected -= (CROP["left"], CROP["top"])
-    inside = ((expected >= 0) & (expected <= (CROP["width"] - 1, CROP["height"] - 1))).all(axis=2)
+    last = np.array([CROP["width"] - 1, CROP["height"] - 1])
+    inside: npt.NDArray[np.bool_] = np.all((expected >= 0) & (expected <= last), axis=2)
     assert 0.2 < inside.mean() < 0.9
     found = np.load(made / "landmarks.npy")
     assert found.dtype == np.float32
