@@ -25,6 +25,7 @@ def benchmark(
     baselines_cascade: Input[Model],
     baselines_tdae_style: Input[Model],
     baselines_gfrnet: Input[Model],
+    baselines_gfrnet_landmarks: Input[Model],
     out: Output[Artifact],
     metrics: Output[Metrics],
     page: Output[HTML],
@@ -55,4 +56,5 @@ def benchmark(
         baselines_cascade=baselines_cascade,
         baselines_tdae_style=baselines_tdae_style,
         baselines_gfrnet=baselines_gfrnet,
+        baselines_gfrnet_landmarks=baselines_gfrnet_landmarks,
     )

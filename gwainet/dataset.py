@@ -23,6 +23,7 @@ Split = Literal["train", "validation", "test"]
 Rows = npt.NDArray[np.int64]
 Places = TypeVar("Places", Rows, torch.Tensor)  # int64, on the host or on a device
 
+LANDMARKS = 5  # of a face: both eyes, nose, both corners of the mouth
 _AGAIN = "run prepare_faces again"
 
 
@@ -119,6 +120,8 @@ class Faces:
         manifest: one row an image.
         hr: (N, H, W, 3), mapped: pages are read as they are needed.
         lr: (N, h, w, 3), mapped.
+        landmarks: (N, 5, 2), float32, mapped: x, y of both eyes, nose and both corners of the mouth in pixels of the
+            crop, NaN where one is not known or outside; None where the source brings none.
         offsets: (people + 1): the rows of person p of a split are offsets[p] up to offsets[p + 1].
         first_row: (N), first row of the row's person.
         identity_size: (N), images of the row's person in the split.
@@ -133,6 +136,10 @@ class Faces:
             self.manifest = pd.read_parquet(directory / "manifest.parquet")
             self.hr: Uint8 = mapped(directory / "hr.npy")
             self.lr: Uint8 = mapped(directory / "lr.npy")
+            has_landmarks = "landmarks" in self.info
+            self.landmarks: npt.NDArray[np.float32] | None = (
+                mapped(directory / "landmarks.npy") if has_landmarks else None
+            )
             self.height, self.width = int(self.info["height"]), int(self.info["width"])
             means = self.info["means"]
             self.means = Means(lr=_colour(means["lr"]), hr=_colour(means["hr"]))
@@ -150,6 +157,8 @@ class Faces:
         count, height, width = len(self.manifest), self.height, self.width
         self._fits("hr.npy", self.hr, (count, height, width, 3), directory)
         self._fits("lr.npy", self.lr, (count, height // SCALE, width // SCALE, 3), directory)
+        if self.landmarks is not None:
+            self._fits("landmarks.npy", self.landmarks, (count, LANDMARKS, 2), directory, np.float32)
         changes = np.r_[True, (identity[1:] != identity[:-1]) | (split[1:] != split[:-1]), True]
         self.offsets: Rows = np.flatnonzero(changes[: count + 1]).astype(np.int64)
         counts = np.diff(self.offsets)
@@ -167,11 +176,14 @@ class Faces:
             )
 
     @staticmethod
-    def _fits(name: str, array: object, shape: tuple[int, ...], directory: Path) -> None:
+    def _fits(
+        name: str, array: object, shape: tuple[int, ...], directory: Path, kind: type[np.generic] = np.uint8
+    ) -> None:
         found = (array.shape, array.dtype) if isinstance(array, np.ndarray) else type(array).__name__
-        if found != (shape, np.uint8):
+        if found != (shape, kind):
             raise DataError(
-                f"{directory}: {name} holds {found}, but faces.json and the manifest tell of {shape}, uint8: {_AGAIN}"
+                f"{directory}: {name} holds {found}, but faces.json and the manifest tell of {shape}, "
+                f"{kind.__name__}: {_AGAIN}"
             )
 
     def targets(self, split: Split) -> Rows:

@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,19 +39,19 @@ DAMAGE = (
 )
 
 
-def mapped(path: Path) -> Uint8:
-    """The pictures of a `.npy` file, read when they are needed.
+def mapped(path: Path) -> npt.NDArray[Any]:
+    """The array of a `.npy` file, read when it is needed.
 
     Raises:
         OSError: it cannot be opened.
         ValueError: it is no whole array.
     """
     try:
-        pictures: Uint8 = np.load(path, mmap_mode="r")
+        array: npt.NDArray[Any] = np.load(path, mmap_mode="r")
     # what NumPy lets through: of an empty file, a header cut in brackets, numbers beyond 64 bits, a file like a zip
     except (EOFError, tokenize.TokenError, OverflowError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path.name} is no whole array: {error}") from error
-    return pictures
+    return array
 
 
 def downscale(image: Uint8) -> Uint8:

@@ -90,6 +90,11 @@ class FetchFaces(Section):
     images: str = Field("img_align_celeba.zip", description="a zip or a folder with the photos (celeba, folder, pairs)")
     identities: str = Field("identity_CelebA.txt", description="celeba: file name and identity, a line each")
     partition: str = Field("list_eval_partition.txt", description="celeba: file name and 0, 1 or 2, a line each")
+    landmarks: str = Field(
+        "list_landmarks_align_celeba.txt",
+        description="celeba: file name and five places of the face; used where it is there, and one system of "
+        "train_baselines alone needs it",
+    )
     pairs: str = Field("pairs.csv", description="pairs: identity, target, guide, split; beside or inside `images`")
     location: S3Url | None = Field(
         None, description="s3://bucket/prefix, from where `data/source/<profile>/` gets these files; null: from you"
@@ -387,7 +392,7 @@ class TrainAdversarial(GeneratorTraining):
 
 
 BaselineSystem = Literal[
-    "srcnn", "vdsr", "edsr", "srresnet", "srgan", "waveletsrnet", "cascade", "tdae_style", "gfrnet"
+    "srcnn", "vdsr", "edsr", "srresnet", "srgan", "waveletsrnet", "cascade", "tdae_style", "gfrnet", "gfrnet_landmarks"
 ]
 
 
@@ -403,6 +408,7 @@ class BaselineRates(Section):
     cascade: PositiveFloat = 1e-4
     tdae_style: PositiveFloat = 1e-4
     gfrnet: PositiveFloat = 2e-4
+    gfrnet_landmarks: PositiveFloat = 2e-4
 
 
 BASELINE_WIDTH = 64  # feature maps of other papers' systems as published, at their narrowest place
@@ -438,6 +444,12 @@ class TrainBaselines(SeveralSeeds):
         0.006, description="of Inet's features, which stand in for VGG's, in SRGAN's and GFRNet's losses"
     )
     warp_share: Fraction = Field(0.25, description="of GFRNet's steps, the first ones, which train its WarpNet alone")
+    landmarks: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="gfrnet_landmarks, whose training needs the faces' landmarks. auto: where the data has none, its "
+        "weights are written untrained, which the benchmark leaves out and says so. on: data without them is an error. "
+        "off: never trained",
+    )
 
 
 class TrainBaseline(SteadyTraining):

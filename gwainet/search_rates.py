@@ -17,6 +17,8 @@ import pandas as pd
 from rich.table import Table
 
 import gwainet
+from gwainet.baselines.budget import untrained
+from gwainet.baselines.model import SYSTEMS as BASELINES
 from gwainet.dataset import open_checked
 from gwainet.errors import DivergedError, ParamsError, TrainingError
 from gwainet.files import code_digest, file_digest, staged_directory, write_json
@@ -85,10 +87,12 @@ def search(params: Params, root: Path, store: Path, systems: Sequence[str] = SYS
         ParamsError: there is no such system.
         ContractError: the faces were not checked.
         CheckpointError: weights that a system needs are missing.
+        DataError: the faces lack landmarks that `train_baselines.landmarks: on` asks for.
     """
     for system in systems:
         if system not in SYSTEMS:
             raise ParamsError(f"there is no system `{system}`; there are {', '.join(SYSTEMS)}")
+    systems = list(_trained(params, root, systems))
     work = store / ".gwainet"
     trials: list[Trial] = []
     for system in systems:
@@ -110,6 +114,19 @@ def search(params: Params, root: Path, store: Path, systems: Sequence[str] = SYS
             edge = "  # at the edge: try beyond it" if one.at_the_edge else ""
             say(f"  {one.param}: {one.learning_rate:g}{edge}")
     return found
+
+
+def _trained(params: Params, root: Path, systems: Sequence[str]) -> Iterator[str]:
+    """Those that the data can train; says which cannot be."""
+    paths = STAGES["train_baselines"].paths(params.profile, root=root)
+    landmarks = open_checked(paths["faces"], paths["passed"]).landmarks is not None
+    for system in systems:
+        baseline = next((name for name in BASELINES if name == system), None)
+        reason = None if baseline is None else untrained(params, baseline, landmarks)
+        if reason is None:
+            yield system
+        else:
+            say(f"search-rates: no rate is searched for {system}: {reason}")
 
 
 def choose(system: str, trials: Sequence[Trial]) -> Found:

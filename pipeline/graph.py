@@ -69,7 +69,8 @@ def build(params: Params, cluster: ClusterSettings) -> Any:  # noqa: ANN401  kfp
             "adversarial_banet": stage(train_adversarial, root, "banet", **checked, psnr=psnr_banet),
         }
         srresnet = stage(train_baselines, root, "srresnet", **checked)
-        starts = {"srgan": {"start": srresnet, "inet": inet}, "gfrnet": {"inet": inet}}
+        guided = {system: {"inet": inet} for system in ("gfrnet", "gfrnet_landmarks")}
+        starts = {"srgan": {"start": srresnet, "inet": inet}, **guided}
         others = {
             f"baselines_{system}": stage(train_baselines, root, system, **checked, **starts.get(system, {}))
             for system in STAGES["train_baselines"].variants

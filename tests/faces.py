@@ -30,6 +30,7 @@ def write_faces(
     width: int = 40,
     seed: int = 0,
     guides: Literal["sampled", "fixed"] = "sampled",
+    landmarks: bool = False,
 ) -> Path:
     """Write valid prepared faces and return `directory`.
 
@@ -44,6 +45,7 @@ def write_faces(
         width: of the crops, divisible by 8.
         seed: of everything drawn.
         guides: `sampled`: each image is a target; `fixed`: half of them are guides of the others (source `pairs`).
+        landmarks: whether the faces have some, in the middle half of each side.
     """
     if isinstance(identities, int):
         held_out = max(2, identities // 5)
@@ -104,6 +106,11 @@ def write_faces(
     pd.DataFrame(columns=["source_file", "reason", "detail"]).to_csv(directory / "rejected.csv", index=False)
     content = hashlib.sha256(manifest.to_csv(index=False).encode() + hr.tobytes() + lr.tobytes())
     train = (manifest["split"] == "train").to_numpy()
+    more: dict[str, int] = {}
+    if landmarks:
+        places = np.random.default_rng((seed, 1)).uniform(0.25, 0.75, (len(manifest), 5, 2)) * (width - 1, height - 1)
+        np.save(directory / "landmarks.npy", places.astype(np.float32))
+        more["landmarks"] = len(manifest)
     write_json(
         directory / "faces.json",
         {
@@ -121,6 +128,7 @@ def write_faces(
             "guides": guides,
             "digest": content.hexdigest(),
             "source_digest": hashlib.sha256(json.dumps([seed, guides]).encode()).hexdigest(),
+            **more,
         },
     )
     return directory

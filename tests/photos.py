@@ -12,6 +12,7 @@ from PIL import Image
 
 from gwainet.params import Crop, Params, check_params
 from gwainet.sources.crop import Face, write_faces
+from gwainet.sources.landmarks import POINTS
 from gwainet.sources.packed import FaceArrays
 from gwainet.sources.photo import Rejection
 from gwainet.sources.store import Place
@@ -85,6 +86,18 @@ def write_celeba(root: Path, rows: Mapping[str, tuple[str, str]], replaced: Mapp
     identities, partition = celeba_tables(rows)
     (root / "identity_CelebA.txt").write_text(identities)
     (root / "list_eval_partition.txt").write_text(partition)
+
+
+def write_landmarks(root: Path, rows: Iterable[str], header: str = "{count}\n{columns}\n") -> dict[str, list[float]]:
+    """CelebA's list of landmarks, beside its other files: name -> ten places of `photo`, in its middle."""
+    random = np.random.default_rng(7)
+    places = {name: (random.integers(3, 33, 10) + 0.25).tolist() for name in rows}
+    lines = "".join(
+        f"{name}  {'  '.join(map(str, of))}\n" for name, of in places.items()
+    )  # two spaces, as CelebA's has
+    columns = " ".join(f"{point}_{axis}" for point in POINTS for axis in "xy")
+    (root / "list_landmarks_align_celeba.txt").write_text(header.format(count=len(places), columns=columns) + lines)
+    return places
 
 
 def celeba_rows(photos: int = 3, people_per_split: int = 2) -> dict[str, tuple[str, str]]:

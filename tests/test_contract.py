@@ -30,13 +30,13 @@ UNREAD = {("train_adversarial", "gwanet"): {"inet"}, ("train_adversarial", "bane
 UNREAD |= {
     ("train_baselines", system): {"inet"}
     for system in STAGES["train_baselines"].variants
-    if system not in ("srgan", "gfrnet")
+    if system not in ("srgan", "gfrnet", "gfrnet_landmarks")
 }
 
 # Source that a variant reaches through a table of all variants and does not run: editing one system's network must not
 # train the others again.
 NETWORKS = {"srcnn", "vdsr", "edsr", "srresnet", "waveletsrnet", "cascade", "tdae", "gfrnet"}
-OWN = {"srgan": "srresnet", "tdae_style": "tdae"}
+OWN = {"srgan": "srresnet", "tdae_style": "tdae", "gfrnet_landmarks": "gfrnet"}
 UNUSED = {
     ("train_baselines", system): {f"gwainet/baselines/{other}.py" for other in NETWORKS - {OWN.get(system, system)}}
     for system in STAGES["train_baselines"].variants

@@ -341,6 +341,22 @@ def test_an_array_of_another_shape_or_type_is_a_data_error_with_its_name(copy, n
         Faces(copy)
 
 
+def test_landmarks_are_opened_where_faces_json_tells_of_them_and_must_fit(tmp_path):
+    assert Faces(write_faces(tmp_path / "plain", identities=8, images=4)).landmarks is None
+    path = write_faces(tmp_path / "faces", identities=8, images=4, landmarks=True)
+    faces = Faces(path)
+    assert isinstance(faces.landmarks, np.memmap)
+    assert faces.landmarks.shape == (len(faces.manifest), 5, 2)
+    whole = np.load(path / "landmarks.npy")
+    for wrong in (whole[:-1], whole[:, :4], whole.astype(np.float64)):
+        np.save(path / "landmarks.npy", wrong)
+        with pytest.raises(DataError, match=r"landmarks\.npy holds .* float32: run prepare_faces again"):
+            Faces(path)
+    (path / "landmarks.npy").unlink()
+    with pytest.raises(DataError, match="run prepare_faces again"):
+        Faces(path)
+
+
 def test_sizes_that_are_not_those_of_faces_json_are_a_data_error(copy):
     info = json.loads((copy / "faces.json").read_text())
     write_json(copy / "faces.json", {**info, "height": 40, "width": 48})

@@ -42,6 +42,7 @@ STAGES = [
     "train_baselines@cascade",
     "train_baselines@tdae_style",
     "train_baselines@gfrnet",
+    "train_baselines@gfrnet_landmarks",
     "benchmark",
     "register_model",
 ]

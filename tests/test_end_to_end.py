@@ -1,5 +1,6 @@
 """From drawn people to a registered model: the ten real stages, one after another, with real tracking."""
 
+import json
 from pathlib import Path
 
 import mlflow.pyfunc
@@ -32,6 +33,12 @@ def test_the_pipeline_ends_with_a_registered_model_that_super_resolves_and_knows
     version = client.get_model_version_by_alias("tiny-faces", "challenger")
     faces = Faces(root / "data" / "tiny" / "faces")
     assert version.tags["gwainet.data_digest"] == faces.digest
+    # drawn people have landmarks, so that every system is trained and in the table
+    assert faces.landmarks is not None
+    assert np.isfinite(faces.landmarks).all()
+    report = json.loads((STAGES["benchmark"].paths("tiny", None, root)["out"] / "benchmark.json").read_text())
+    assert report["untrained"] == {}
+    assert "gfrnet_landmarks" in {entry["system"] for entry in report["systems"]}
     # not set_tracking_uri, which would outlive this test
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root / 'mlflow.db'}")
     row = faces.targets("test")[:1]
@@ -43,7 +50,7 @@ def test_the_pipeline_ends_with_a_registered_model_that_super_resolves_and_knows
     assert experiment is not None
     found = client.search_runs([experiment.experiment_id], "tags.`gwainet.kind` = 'stage'")
     runs = {run.info.run_name: run for run in found}
-    assert len(found) == len(runs) == sum(len(stage.variants) or 1 for stage in STAGES.values()) == 21
+    assert len(found) == len(runs) == sum(len(stage.variants) or 1 for stage in STAGES.values()) == 22
     assert {run.info.status for run in found} == {"FINISHED"}
     assert len({run.data.tags["mlflow.parentRunId"] for run in found}) == 1
     # from the registered model back to the photos: each input names the run that wrote it

@@ -8,10 +8,12 @@ import pandas as pd
 import pytest
 
 from gwainet import search_rates
-from gwainet.errors import CheckpointError, DivergedError, ParamsError, TrainingError
+from gwainet.errors import CheckpointError, DataError, DivergedError, ParamsError, TrainingError
+from gwainet.files import write_json
 from gwainet.params import Params
 from gwainet.search_rates import Trial, choose, search
 from gwainet.stages import STAGES
+from tests.faces import write_faces
 from tests.training_params import Project, make_project, metrics
 
 RATES = [1e-4, 1e-3]
@@ -219,6 +221,18 @@ def test_the_best_rate_is_of_the_highest_psnr_and_an_edge_is_said():
     assert found(20.0, 21.0, 21.0).learning_rate == 1e-4  # of equal ones the lowest
     assert found(None, 19.0, None).learning_rate == 1e-4
     assert found(None, None).learning_rate is None
+
+
+def test_no_rate_is_searched_for_a_system_that_the_data_cannot_train(tmp_path, capsys):
+    project = Project(tmp_path)
+    paths = project.paths(STAGE, "srcnn")
+    write_faces(paths["faces"], identities={"train": 5, "validation": 2, "test": 2}, images=3)
+    write_json(paths["passed"], {"format": 1, "digest": project.faces.digest, "expectations": 1})
+    found = search(params_of(project, [1e-4]), project.root, project.root, ["srcnn", "gfrnet_landmarks"])
+    assert set(found) == set(table_of(project)["system"]) == {"srcnn"}
+    assert "no rate is searched for gfrnet_landmarks" in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(DataError, match="list_landmarks_align_celeba"):
+        search(params_of(project, landmarks="on"), project.root, project.root, ["gfrnet_landmarks"])
 
 
 def test_a_system_that_does_not_exist_and_weights_that_are_missing_are_named(project):

@@ -15,7 +15,7 @@ from gwainet.files import tree_digest
 from gwainet.params import Params, check_params
 from gwainet.recorder import NullRecorder
 from gwainet.stages import STAGES
-from tests.photos import CROP, celeba_rows, people, write_celeba, write_folder
+from tests.photos import CROP, celeba_rows, people, write_celeba, write_folder, write_landmarks
 from tests.storage.conftest import BUCKET, moto_server, s3, server  # noqa: F401  fixtures
 
 URL = f"s3://{BUCKET}/photos"
@@ -50,12 +50,18 @@ def celeba(folder: Path) -> dict[str, object]:
     return {"source": "celeba"}
 
 
+def celeba_with_landmarks(folder: Path) -> dict[str, object]:
+    fetch = celeba(folder)
+    write_landmarks(folder, celeba_rows())
+    return fetch
+
+
 def folder_of_photos(folder: Path) -> dict[str, object]:
     write_folder(folder, people(6))
     return {"source": "folder", "images": "set"}
 
 
-@pytest.mark.parametrize("kind", [celeba, folder_of_photos])
+@pytest.mark.parametrize("kind", [celeba, celeba_with_landmarks, folder_of_photos])
 def test_a_bucket_gives_the_files_that_a_folder_gives_on_one_machine_or_on_two(
     s3: Any,  # noqa: F811
     tmp_path: Path,

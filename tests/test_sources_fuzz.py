@@ -31,6 +31,7 @@ from tests.photos import (
     pixels,
     write_celeba,
     write_folder,
+    write_landmarks,
     write_zip,
 )
 
@@ -173,7 +174,9 @@ def prepare_or_refuse(root: Path, source: str, images: str) -> None:
     except (SourceError, DataError):
         assert not out.exists()
     else:
+        listed = (root / "source" / "list_landmarks_align_celeba.txt").exists()
         assert {path.name for path in out.iterdir()} == {
+            *(["landmarks.npy"] if listed else []),
             "hr.npy",
             "lr.npy",
             "manifest.parquet",
@@ -245,7 +248,7 @@ TEXTS = st.lists(
 )
 
 
-@pytest.mark.parametrize("name", ["identity_CelebA.txt", "list_eval_partition.txt"])
+@pytest.mark.parametrize("name", ["identity_CelebA.txt", "list_eval_partition.txt", "list_landmarks_align_celeba.txt"])
 @settings(FUZZ, max_examples=60 * MORE)
 @given(edits=TEXTS)
 def test_preparation_with_changed_lists_ends_well_or_says_what_is_wrong(
@@ -253,6 +256,7 @@ def test_preparation_with_changed_lists_ends_well_or_says_what_is_wrong(
 ) -> None:
     root = fresh(tmp_path_factory)
     write_celeba(root / "source", ROWS)
+    write_landmarks(root / "source", ROWS)
     path = root / "source" / name
     path.write_bytes(edited(path.read_bytes(), edits))
     prepare_or_refuse(root, "celeba", "img_align_celeba.zip")

@@ -141,10 +141,10 @@ class Project:
 
 
 def make_project(root: Path) -> Project:
-    """Prepared faces of 9 people, 15 to train on, that were checked."""
+    """Prepared faces of 9 people, 15 to train on, with landmarks, that were checked."""
     project = Project(root)
     paths = project.paths("pretrain_inet")
-    write_faces(paths["faces"], identities={"train": 5, "validation": 2, "test": 2}, images=3)
+    write_faces(paths["faces"], identities={"train": 5, "validation": 2, "test": 2}, images=3, landmarks=True)
     write_json(paths["passed"], {"format": 1, "digest": project.faces.digest, "expectations": 1})
     return project
 

@@ -1,7 +1,8 @@
 """GFRNet's way: a warped guide and a U-Net (Li et al., ECCV 2018), from what is published of it: "GFRNet-style".
 
-What differs: no landmark loss, as no source here brings landmarks; one critic, where the original has one of the face's
-parts, too; where a side is odd on the way down it is padded by a row or column of zeros, which is cut on the way back.
+What differs: CelebA's five landmarks, where the original has many more of a detector, or none where the source brings
+none (`gwainet.baselines.phases`); one critic, where the original has one of the face's parts, too; where a side is odd
+on the way down it is padded by a row or column of zeros, which is cut on the way back.
 """
 
 from itertools import pairwise

@@ -38,6 +38,23 @@ def feature_loss(convolutions: nn.Module, i_sr: Tensor, i_gt: Tensor) -> Tensor:
     return F.mse_loss(convolutions(i_sr), true)
 
 
+def landmark_loss(omega: Tensor, target: Tensor, guide: Tensor) -> Tensor:
+    """GFRNet's: where the grid points at the target's landmarks, against where the guide has them.
+
+    The squared distance of the two places, summed over the landmarks that both pictures have; then the mean over
+    pictures.
+
+    Shapes: flow (B, 2, H, W), landmarks (B, L, 2) and (B, L, 2) -> scalar.
+    Units: all in grid units, -1 and 1 at the centres of the outermost pixels; NaN where a landmark is not known.
+    """
+    known = (target + guide).isfinite().all(dim=2)  # (B, L)
+    # numbers in place of NaN, whose gradient would be NaN even where it is multiplied by 0
+    at, wanted = (places.nan_to_num().to(omega.dtype) for places in (target, guide))
+    flow = F.grid_sample(omega, at.unsqueeze(2), mode="bilinear", padding_mode="border", align_corners=True)
+    pointed = at + flow.squeeze(3).transpose(1, 2)  # (B, L, 2)
+    return ((pointed - wanted).square().sum(dim=2) * known).sum(dim=1).mean()
+
+
 def variation_loss(omega: Tensor) -> Tensor:
     """GFRNet's total variation of the flow: mean squared difference of neighbours, down and across.
 

@@ -24,6 +24,10 @@ from gwainet.params import BASELINE_WIDTH, SCALE, BaselineSystem
 from gwainet.tensors import Means
 
 KIND = "baseline"
+ADD_LANDMARKS = (
+    "the prepared faces have none. Of the sources celeba alone brings them, and drawn people have them: put "
+    "list_landmarks_align_celeba.txt beside CelebA's other files (fetch_faces.landmarks) and run fetch_faces again"
+)
 
 
 @dataclass(frozen=True)
@@ -34,11 +38,13 @@ class Facts:
         build: makes its network, of so many feature maps.
         guided: whether it takes a guide.
         critic: whether it is trained with one, so that it sees as many images as both of our phases.
+        landmarks: whether its training needs those of targets and guides; its answers never do.
     """
 
     build: Callable[[Means, int], nn.Module]
     guided: bool = False
     critic: bool = False
+    landmarks: bool = False
 
 
 SYSTEMS: dict[BaselineSystem, Facts] = {
@@ -51,7 +57,9 @@ SYSTEMS: dict[BaselineSystem, Facts] = {
     "cascade": Facts(Cascade),
     "tdae_style": Facts(lambda _, width: TdaeStyle(width)),
     "gfrnet": Facts(lambda _, width: Gfrnet(width), guided=True, critic=True),
+    "gfrnet_landmarks": Facts(lambda _, width: Gfrnet(width), guided=True, critic=True, landmarks=True),
 }
+GFRNETS: tuple[BaselineSystem, ...] = ("gfrnet", "gfrnet_landmarks")  # one network, trained in two ways
 
 
 def width_of(narrow: int) -> int:

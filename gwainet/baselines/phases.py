@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pandas as pd
 import torch
@@ -11,20 +12,22 @@ from torch.nn import functional as F
 
 from gwainet import losses
 from gwainet.baselines.gfrnet import Gfrnet
-from gwainet.baselines.losses import feature_loss, variation_loss, wavelet_loss
-from gwainet.baselines.model import Baseline, width_of
+from gwainet.baselines.losses import feature_loss, landmark_loss, variation_loss, wavelet_loss
+from gwainet.baselines.model import ADD_LANDMARKS, GFRNETS, SYSTEMS, Baseline, width_of
 from gwainet.baselines.srresnet import SrganCritic
 from gwainet.dataset import Batch, Faces
+from gwainet.errors import DataError
 from gwainet.nets.inet import Inet
 from gwainet.nets.model import Generated
 from gwainet.params import TrainBaseline
 from gwainet.tensors import column
 from gwainet.training.engine import PLAIN, Engine
+from gwainet.training.feeds import Feed
 from gwainet.training.phases import Rates, TrainingPhase, adam, descend, on_device, precise, total_steps
-from gwainet.training.sampling import BatchSampler
+from gwainet.training.sampling import BatchSampler, Marked, MarkedSampler
 from gwainet.training.validation import gains_over_bicubic, mean_psnr, sample_sheet, validation_rows
 
-GFRNET_MSE, GFRNET_VARIATION, GFRNET_ADVERSARIAL = 100.0, 1.0, 1.0  # its paper's weights
+GFRNET_MSE, GFRNET_VARIATION, GFRNET_ADVERSARIAL, GFRNET_LANDMARKS = 100.0, 1.0, 1.0, 10.0  # its paper's weights
 
 
 @contextmanager
@@ -183,7 +186,7 @@ class GfrnetPhase(_CriticPhase):
     """GFRNet-style: WarpNet alone for the first steps, then WarpNet, RecNet and the critic, each by its own loss.
 
     WarpNet's loss is the squared error of the warped guide and the flow's variation. The original leads it by
-    landmarks, which no source here has.
+    landmarks, which few sources have: `GfrnetLandmarksPhase`.
     """
 
     def __init__(
@@ -211,13 +214,13 @@ class GfrnetPhase(_CriticPhase):
 
     def update(self) -> dict[str, Tensor]:
         """One update of each part whose turn it is."""
-        batch = self.feed.batch()
+        batch = self._next()
         zero = torch.zeros((), device=self.device)
         if self._step < self.warp_steps:
             with self.engine.autocast(self.device):
                 i_gw, omega = self.network.aligned(batch.i_lru, batch.i_gi)
             names = ("total", "content", "features", "adversarial", "critic")
-            return {"warp": self._warp_step(i_gw, omega, batch.i_gt), **dict.fromkeys(names, zero)}
+            return {**self._warp_step(i_gw, omega, batch.i_gt), **dict.fromkeys(names, zero)}
         i_sr, warped, flow = self._made(batch)
         assert warped is not None
         assert flow is not None
@@ -230,7 +233,7 @@ class GfrnetPhase(_CriticPhase):
         )  # no gradient of it reaches WarpNet, whose guide is detached
         descend(self.optimisers["recnet"], loss)
         return {
-            "warp": warp,
+            **warp,
             "total": loss,
             "content": content,
             "features": features,
@@ -238,16 +241,53 @@ class GfrnetPhase(_CriticPhase):
             "critic": critic,
         }
 
-    def _warp_step(self, i_gw: Tensor, omega: Tensor, i_gt: Tensor) -> Tensor:
-        warped = (i_gw + column(self.faces.means.hr, self.device)) * 2 - 1
-        loss = GFRNET_MSE * F.mse_loss(warped, i_gt) + GFRNET_VARIATION * variation_loss(omega)
+    def _next(self) -> Batch:
+        """The step's batch."""
+        batch: Batch = self.feed.batch()
+        return batch
+
+    def _warp_step(self, i_gw: Tensor, omega: Tensor, i_gt: Tensor) -> dict[str, Tensor]:
+        """One update of WarpNet."""
+        leading, curves = self._leading(i_gw, omega, i_gt)
+        loss = leading + GFRNET_VARIATION * variation_loss(omega)
         descend(self.optimisers["warpnet"], loss)
-        return loss
+        return {"warp": loss, **curves}
+
+    def _leading(self, i_gw: Tensor, omega: Tensor, i_gt: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """What leads the warp, by its weight, and what of it has a curve of its own."""
+        warped = (i_gw + column(self.faces.means.hr, self.device)) * 2 - 1
+        return GFRNET_MSE * F.mse_loss(warped, i_gt), {}
+
+
+class GfrnetLandmarksPhase(GfrnetPhase):
+    """GFRNet-style with landmarks: they lead WarpNet, as in the original, and the warped guide's error does not.
+
+    WarpNet sees the pictures alone: answers need no landmarks.
+    """
+
+    _latest: Marked
+
+    def _feeds(self, engine: Engine) -> list[Feed[Any]]:
+        """Batches with landmarks."""
+        self.feed = engine.feed(MarkedSampler(self.batches), self.device)
+        return [self.feed]
+
+    def _next(self) -> Batch:
+        """The step's batch; its landmarks are remembered."""
+        self._latest = self.feed.batch()
+        return self._latest.batch
+
+    def _leading(self, i_gw: Tensor, omega: Tensor, i_gt: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The landmarks; the mean over pictures of their squared distances has a curve."""
+        size = torch.tensor([omega.shape[3] - 1, omega.shape[2] - 1], device=self.device)
+        target, guide = (2 * places / size - 1 for places in (self._latest.target, self._latest.guide))
+        loss = landmark_loss(omega, target, guide)
+        return GFRNET_LANDMARKS * loss, {"landmarks": loss}
 
 
 def warp_steps(settings: TrainBaseline, targets: int) -> int:
     """How many of GFRNet's steps train its WarpNet alone."""
-    return round(settings.warp_share * total_steps(settings, targets)) if settings.system == "gfrnet" else 0
+    return round(settings.warp_share * total_steps(settings, targets)) if settings.system in GFRNETS else 0
 
 
 def make_phase(
@@ -261,10 +301,16 @@ def make_phase(
         faces: prepared faces.
         settings: of the system.
         device: to train on.
+
+    Raises:
+        DataError: the system needs landmarks for its steps, and the faces have none.
     """
-    if settings.system not in ("srgan", "gfrnet"):
+    facts = SYSTEMS[settings.system]
+    if facts.landmarks and faces.landmarks is None and settings.epochs:
+        raise DataError(f"{settings.system} needs landmarks: {ADD_LANDMARKS}")
+    if not facts.critic:
         return ContentPhase(baseline, faces, settings, device)
     critic = SrganCritic(width_of(settings.narrow))
     critic.initialise(torch.Generator().manual_seed(settings.seed))
-    kind = SrganPhase if settings.system == "srgan" else GfrnetPhase
+    kind = SrganPhase if settings.system == "srgan" else GfrnetLandmarksPhase if facts.landmarks else GfrnetPhase
     return kind(baseline, critic, inet, faces, settings, device)

@@ -13,6 +13,7 @@ from gwainet.evaluation.distances import DISTANCE_CONVENTIONS, FRECHET, KERNEL
 from gwainet.evaluation.measure import Measured, metric_code_digest
 from gwainet.evaluation.slices import SLICES, SMALLEST_GROUP
 from gwainet.evaluation.systems import (
+    BASELINE_SYSTEMS,
     BASELINES,
     HEADLINE,
     HEADLINE_METRICS,
@@ -166,6 +167,10 @@ class BenchmarkReport(Part):
     identity: IdentityReport | None = Field(None, description="null: identity_similarity was not measured")
     lpips: LpipsReport | None = Field(None, description="null: LPIPS was not measured")
     models: dict[str, ModelReport]
+    untrained: dict[str, str] = Field(
+        default_factory=dict,
+        description="title of another paper's system that is in no row -> why its weights are fresh",
+    )
     systems: list[SystemReport]
     comparisons: list[ComparisonReport]
     slices: list[SliceReport]
@@ -190,6 +195,7 @@ def make_report(
     identified: IdentityReport | None,
     lpips: LpipsReport | None = None,
     seeds: Mapping[str, Sequence[int]] = MappingProxyType({}),
+    untrained: Mapping[str, str] = MappingProxyType({}),
 ) -> BenchmarkReport:
     """Means, intervals and differences of what `measure` found.
 
@@ -202,6 +208,7 @@ def make_report(
         identified: by which network faces were compared; None where they were not.
         lpips: by which weights LPIPS was measured; None where it was not.
         seeds: of systems trained with several, the first one's before the others'.
+        untrained: of `BASELINES` that are in no row -> why.
     """
     settings, table = params.benchmark, measured.table
     metrics = _metrics_of(lpips, identified)
@@ -279,6 +286,7 @@ def make_report(
         identity=identified,
         lpips=lpips,
         models=models,
+        untrained={system.title: untrained[system.name] for system in BASELINE_SYSTEMS if system.name in untrained},
         systems=[
             SystemReport(
                 system=system.name,

@@ -79,7 +79,10 @@ SYSTEMS: tuple[System, ...] = (
 )
 
 # Other papers' systems, trained here (docs/baselines.md); those that a profile does not train are left out.
-BASELINES = {system: Model("baselines", system, guided=system == "gfrnet") for system in get_args(BaselineSystem)}
+BASELINES = {
+    system: Model("baselines", system, guided=system in ("gfrnet", "gfrnet_landmarks"))
+    for system in get_args(BaselineSystem)
+}
 BASELINE_SYSTEMS: tuple[System, ...] = (
     System("srcnn", "SRCNN", "srcnn", "none"),
     System("vdsr", "VDSR", "vdsr", "none"),
@@ -90,6 +93,7 @@ BASELINE_SYSTEMS: tuple[System, ...] = (
     System("cascade", "Cascade, no landmarks", "cascade", "none"),
     System("tdae_style", "TDAE-style, our size", "tdae_style", "none"),
     *_each_guide("gfrnet", "GFRNet-style", "gfrnet"),
+    *_each_guide("gfrnet_landmarks", "GFRNet-style, landmarks", "gfrnet_landmarks"),
 )
 
 NO_GUIDE = "-none"

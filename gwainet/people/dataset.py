@@ -1,4 +1,4 @@
-"""Drawn people in CelebA's own layout: a zip of aligned photos, identities, partition."""
+"""Drawn people in CelebA's own layout: a zip of aligned photos, identities, partition, landmarks."""
 
 import io
 import zipfile
@@ -13,11 +13,16 @@ import numpy as np
 from PIL import Image
 
 from gwainet.params import DrawnPeople
-from gwainet.people.photo import draw_photo
+from gwainet.people.photo import draw_photo_and_landmarks
 from gwainet.progress import progress
 from gwainet.workers import cores, ordered_map
 
 IMAGES, IDENTITIES, PARTITION = "img_align_celeba.zip", "identity_CelebA.txt", "list_eval_partition.txt"
+LANDMARKS = "list_landmarks_align_celeba.txt"
+_COLUMNS = " ".join(
+    f"{point}_{axis}" for point in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth") for axis in "xy"
+)
+_Drawn = tuple[bytes, str]  # a JPEG file, and its line of landmarks without the name
 TRAIN, VALIDATION, TEST = 0, 1, 2
 CHUNK = 4  # people drawn by a process at a time
 _LAYOUT = (0, 0, 0)  # stream of random numbers: people have keys of one number, photos of two, the layout of three
@@ -61,24 +66,24 @@ def split_sizes(params: DrawnPeople) -> tuple[int, int, int]:
     return int((split == TRAIN).sum()), int((split == VALIDATION).sum()), int((split == TEST).sum())
 
 
-def _jpegs(params: DrawnPeople, people: list[tuple[int, int]]) -> list[tuple[int, list[bytes]]]:
-    """All photos of some people (identity, photos), as JPEG files."""
+def _jpegs(params: DrawnPeople, people: list[tuple[int, int]]) -> list[tuple[int, list[_Drawn]]]:
+    """All photos of some people (identity, photos), as JPEG files with their landmarks."""
     cv2.setNumThreads(1)  # the processes are the parallelism
     result = []
     for identity, count in people:
         files = []
         for photo in range(count):
             buffer = io.BytesIO()
-            picture = Image.fromarray(draw_photo(params.seed, identity, photo, params.supersampling))
-            picture.save(buffer, "JPEG", quality=params.jpeg_quality, subsampling=0)
-            files.append(buffer.getvalue())
+            pixels, places = draw_photo_and_landmarks(params.seed, identity, photo, params.supersampling)
+            Image.fromarray(pixels).save(buffer, "JPEG", quality=params.jpeg_quality, subsampling=0)
+            files.append((buffer.getvalue(), " ".join(f"{place:.2f}" for place in places.ravel().tolist())))
         result.append((identity, files))
     return result
 
 
 def _draw(
     params: DrawnPeople, people: list[tuple[int, int]], workers: int
-) -> Generator[list[tuple[int, list[bytes]]], None, None]:
+) -> Generator[list[tuple[int, list[_Drawn]]], None, None]:
     chunks = [people[start : start + CHUNK] for start in range(0, len(people), CHUNK)]
     if workers == 1:
         for chunk in chunks:
@@ -102,7 +107,7 @@ def write_people(params: DrawnPeople, out: Path, workers: int = 0) -> Counts:
     counts = [0] * params.people
     for identity, _ in layout.order:
         counts[identity] += 1
-    drawn: dict[int, list[bytes]] = {}
+    drawn: dict[int, list[_Drawn]] = {}
     drawing = _draw(params, list(enumerate(counts)), workers or cores())
     with closing(drawing), progress("Drawing people", len(layout.order), "photos") as ticker:
         for batch in drawing:
@@ -112,10 +117,12 @@ def write_people(params: DrawnPeople, out: Path, workers: int = 0) -> Counts:
     names = [f"{number:06d}.jpg" for number in range(1, len(layout.order) + 1)]
     with zipfile.ZipFile(out / IMAGES, "w", zipfile.ZIP_STORED) as archive:
         for name, (identity, photo) in zip(names, layout.order, strict=True):
-            archive.writestr(zipfile.ZipInfo(f"img_align_celeba/{name}"), drawn[identity][photo])
+            archive.writestr(zipfile.ZipInfo(f"img_align_celeba/{name}"), drawn[identity][photo][0])
     rows = list(zip(names, layout.order, strict=True))
     identities = "".join(f"{name} {identity + 1}\n" for name, (identity, _) in rows)
     (out / IDENTITIES).write_text(identities, encoding="ascii")
     partition = "".join(f"{name} {layout.partition[identity]}\n" for name, (identity, _) in rows)
     (out / PARTITION).write_text(partition, encoding="ascii")
+    places = "".join(f"{name} {drawn[identity][photo][1]}\n" for name, (identity, photo) in rows)
+    (out / LANDMARKS).write_text(f"{len(rows)}\n{_COLUMNS}\n{places}", encoding="ascii")
     return Counts(len(layout.order), params.people)

@@ -1,5 +1,7 @@
 """Eyes, nose, mouth, ears and brows, painted on the face before the light falls on it."""
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 
@@ -9,6 +11,8 @@ from gwainet.people.head import Head
 from gwainet.people.person import Person
 from gwainet.people.skin import Light
 from gwainet.people.traits import Floats
+
+_BALL = 2.5  # pixels from the end of the nose up to the middle of the ball that stands out most (`Head._surface`)
 
 
 def _rgb(*values: float) -> Floats:
@@ -28,6 +32,29 @@ def _lid(head: Head, sign: float, count: int = 15) -> tuple[Floats, Floats]:
     return np.stack([x, upper], -1).astype(np.float32), np.stack([x, lower], -1).astype(np.float32)
 
 
+def _pupil(head: Head, sign: float) -> Floats:
+    """Where the middle of a pupil is seen, in pixels of the photo; `sign` is -1 for the left eye. Shape: (2,)."""
+    gaze = head.expression.gaze
+    ball = np.array([[sign * head.traits.eye_spacing + gaze[0], -0.9 + gaze[1]]], np.float32)
+    centre: Floats = head.on_face(ball)[0]
+    return centre
+
+
+def landmarks(head: Head) -> Floats:
+    """Both pupils, the tip of the nose and both corners of the mouth, left before right, as CelebA lists them.
+
+    Left and right are those of the photo. A place that hair or glasses hide is where it would be seen.
+
+    Shape: (5, 2): x, y in pixels of the photo, whole numbers are their centres.
+    """
+    tip = head.on_face(np.array([[0, head.traits.nose_length - _BALL]], np.float32))[0]
+    lips = _lips(head)
+    ends = [
+        head.on_face(np.array([[lips.places[end] * lips.half, lips.upper_in[end]]], np.float32))[0] for end in (0, -1)
+    ]
+    return np.stack([_pupil(head, -1.0), _pupil(head, 1.0), tip, *ends]).astype(np.float32)
+
+
 def draw_eyes(canvas: Canvas, head: Head, person: Person, pupil: float, light: Light) -> None:
     """Both eyes: white, iris, pupil, lids, lashes, crease."""
     for index, sign in enumerate((-1.0, 1.0)):
@@ -35,7 +62,7 @@ def draw_eyes(canvas: Canvas, head: Head, person: Person, pupil: float, light: L
 
 
 def _draw_eye(canvas: Canvas, head: Head, person: Person, pupil: float, light: Light, index: int, sign: float) -> None:
-    t, e = head.traits, head.expression
+    t = head.traits
     upper, lower = _lid(head, sign)
     up, low = head.on_face(upper), head.on_face(lower)
     opening = np.concatenate([up, low[::-1]])
@@ -57,8 +84,7 @@ def _draw_eye(canvas: Canvas, head: Head, person: Person, pupil: float, light: L
     v, u = np.mgrid[window].astype(np.float32)
     u, v = (u + 0.5) / canvas.scale - 0.5, (v + 0.5) / canvas.scale - 0.5
 
-    ball = np.array([[sign * t.eye_spacing + e.gaze[0], -0.9 + e.gaze[1]]], np.float32)
-    centre = head.on_face(ball)[0]
+    centre = _pupil(head, sign)
     size = t.iris * head.pose.scale
     radius = np.hypot(u - centre[0], v - centre[1]) / size
     angle = np.arctan2(v - centre[1], (u - centre[0]) * sign)
@@ -150,8 +176,27 @@ def draw_nose(canvas: Canvas, head: Head) -> None:
     canvas.darken(window, cover, _rgb(0.75, 0.66, 0.66), 0.3)
 
 
-def draw_mouth(canvas: Canvas, head: Head, person: Person) -> None:
-    """Lips, teeth, and the dark between them."""
+class _Lips(NamedTuple):
+    """The lips' lines from the left corner to the right one, in face coordinates.
+
+    Attributes:
+        places: (25), -1 to 1 across the mouth.
+        half: half of its width.
+        top: (25), y of the upper lip's upper edge, and so on downwards.
+        upper_in: (25).
+        lower_in: (25).
+        bottom: (25).
+    """
+
+    places: np.ndarray[tuple[int], np.dtype[np.float64]]
+    half: float
+    top: np.ndarray[tuple[int], np.dtype[np.float64]]
+    upper_in: np.ndarray[tuple[int], np.dtype[np.float64]]
+    lower_in: np.ndarray[tuple[int], np.dtype[np.float64]]
+    bottom: np.ndarray[tuple[int], np.dtype[np.float64]]
+
+
+def _lips(head: Head) -> _Lips:
     t, e = head.traits, head.expression
     smile = float(np.clip(e.smile, -0.3, 1))
     half = t.mouth_width + 3.2 * smile
@@ -165,6 +210,13 @@ def draw_mouth(canvas: Canvas, head: Head, person: Person) -> None:
     upper_in = corner + 0.5 * np.exp(-((a / 0.3) ** 2)) * (gap < 0.5)
     lower_in = np.maximum(corner + gap * ends**0.75, upper_in)
     bottom = lower_in + t.lip_lower * thin * ends**0.62 * (1 - 0.28 * a**2)
+    return _Lips(a, half, top, upper_in, lower_in, bottom)
+
+
+def draw_mouth(canvas: Canvas, head: Head, person: Person) -> None:
+    """Lips, teeth, and the dark between them."""
+    t, gap = head.traits, head.mouth_gap()
+    a, half, top, upper_in, lower_in, bottom = _lips(head)
 
     def line(y: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Floats:
         return head.on_face(np.stack([a * half, y], -1).astype(np.float32))

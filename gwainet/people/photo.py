@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from gwainet.people.canvas import Bytes, Canvas, smooth
-from gwainet.people.features import draw_ears, draw_eyes, draw_mouth, draw_nose, draw_strands_on_face
+from gwainet.people.features import draw_ears, draw_eyes, draw_mouth, draw_nose, draw_strands_on_face, landmarks
 from gwainet.people.glasses import draw_earrings, draw_glasses
 from gwainet.people.hair import Strands
 from gwainet.people.head import EYES_AT, HEIGHT, LEFT, TOP, WIDTH, Expression, Head, Pose
@@ -88,11 +88,19 @@ def draw_photo(seed: int, identity: int, photo: int, supersampling: int = 2) -> 
 
     Shape: (218, 178, 3) uint8, aligned on the eyes as CelebA's photos are.
     """
+    return draw_photo_and_landmarks(seed, identity, photo, supersampling)[0]
+
+
+def draw_photo_and_landmarks(seed: int, identity: int, photo: int, supersampling: int = 2) -> tuple[Bytes, Floats]:
+    """`draw_photo`, and where `features.landmarks` lie in it.
+
+    Shapes: (218, 178, 3) uint8, (5, 2).
+    """
     person = _person(seed, identity)
     random = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(identity, photo)))
     take = draw_take(random)
     head = Head(person.traits, take.pose, take.expression)
-    return _expose(_paint(person, head, take, random, supersampling), take, random)
+    return _expose(_paint(person, head, take, random, supersampling), take, random), landmarks(head)
 
 
 def _linear(picture: Bytes) -> Floats:

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gwainet.baselines.budget import settings_for, uses_features
+from gwainet.baselines.budget import may_have_landmarks, settings_for, uses_features
 from gwainet.baselines.model import SYSTEMS, build_baseline
 from gwainet.baselines.phases import make_phase
-from gwainet.dataset import Faces
+from gwainet.dataset import LANDMARKS, Faces
 from gwainet.files import write_json
 from gwainet.images import downscale
 from gwainet.nets.inet import PairHead
@@ -60,10 +60,12 @@ def write_noise(directory: Path, height: int, width: int, targets: int = VALIDAT
         "other_guide_row": -1,
     }
     pd.DataFrame(manifest).to_parquet(directory / "manifest.parquet", index=False)
+    places = random.uniform(0, min(height, width) - 1, (count, LANDMARKS, 2))
+    np.save(directory / "landmarks.npy", places.astype(np.float32))
     means = {"lr": [0.5] * 3, "hr": [0.5] * 3}
     write_json(
         directory / "faces.json",
-        {"height": height, "width": width, "means": means, "digest": "noise", "guides": "sampled"},
+        {"height": height, "width": width, "means": means, "digest": "noise", "guides": "sampled", "landmarks": count},
     )
     return Faces(directory)
 
@@ -72,7 +74,8 @@ def settings_of(params: Params, stage: str, variant: str | None = None) -> Setti
     """The section of a training stage, which all its variants share; of a baseline what it comes to for the variant."""
     if stage == "train_baselines":
         system = next(name for name in SYSTEMS if name == variant)
-        return settings_for(params, system, params.prepare_faces.crop.height, params.prepare_faces.crop.width)
+        crop = params.prepare_faces.crop
+        return settings_for(params, system, crop.height, crop.width, may_have_landmarks(params))
     settings: Settings = getattr(params, stage)
     return settings
 

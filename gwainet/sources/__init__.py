@@ -13,7 +13,8 @@ from typing import Any, TypedDict
 from gwainet.errors import SourceError
 from gwainet.params import FetchFaces
 from gwainet.sources import celeba, folder, pairs
-from gwainet.sources.photo import IMAGE_SUFFIXES, SPLITS, Listing, Photo, Rejection
+from gwainet.sources.names import IMAGE_SUFFIXES
+from gwainet.sources.photo import SPLITS, Listing, Photo, Rejection
 from gwainet.sources.store import Store, ZipStore, decode_text, open_store, read_list, size_and_digest
 
 __all__ = [
@@ -37,6 +38,7 @@ DRAWN_FILES = {
     "images": "img_align_celeba.zip",
     "identities": "identity_CelebA.txt",
     "partition": "list_eval_partition.txt",
+    "landmarks": "list_landmarks_align_celeba.txt",
 }
 
 
@@ -56,7 +58,8 @@ class _Origin:
 
 
 _CELEBA = _Origin(
-    "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html (Align&Cropped Images; Identities; Train/Val/Test Partitions)",
+    "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html (Align&Cropped Images; Identities; Train/Val/Test Partitions; "
+    "Landmarks, Aligned & Cropped)",
     "CelebA: non-commercial research only, no redistribution of the photos",
 )
 _LFW = _Origin(
@@ -85,7 +88,8 @@ class Files:
     Attributes:
         source: drawn, celeba, folder or pairs.
         root: the directory that the paths are relative to.
-        paths: role -> path; a list that lies inside a zip has the zip's path before its own.
+        paths: role -> path; a list that lies inside a zip has the zip's path before its own; without `landmarks` where
+            there are none.
     """
 
     source: str
@@ -106,7 +110,8 @@ class Files:
         store = open_store(self.images)
         try:
             if self.source in ("drawn", "celeba"):
-                return celeba.list_photos(store, self._text("identities"), self._text("partition"))
+                landmarks = self._text("landmarks") if "landmarks" in self.paths else None
+                return celeba.list_photos(store, self._text("identities"), self._text("partition"), landmarks)
             if self.source == "folder":
                 return folder.list_photos(store)
             return pairs.list_photos(store, self._text("pairs"))
@@ -149,6 +154,8 @@ def locate(settings: FetchFaces, root: Path) -> Files:
     if settings.source == "drawn":
         return Files("drawn", root, DRAWN_FILES)
     names, inside = names_of(settings, root), None
+    if names.get("landmarks") == DRAWN_FILES["landmarks"] and not (root / names["landmarks"]).exists():
+        del names["landmarks"]  # by its usual name it may be absent; who gives it another means a file that is there
     missing = {role: name for role, name in names.items() if not (root / name).exists()}
     if "pairs" in missing and "images" not in missing:
         store = open_store(root / names["images"])
@@ -181,7 +188,7 @@ def names_of(settings: FetchFaces, root: Path) -> dict[str, str]:
     """
     names = {"images": settings.images}
     if settings.source == "celeba":
-        names |= {"identities": settings.identities, "partition": settings.partition}
+        names |= {"identities": settings.identities, "partition": settings.partition, "landmarks": settings.landmarks}
     if settings.source == "pairs":
         names["pairs"] = settings.pairs
     for role, name in names.items():

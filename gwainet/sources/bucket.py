@@ -24,7 +24,8 @@ def look_for(settings: FetchFaces, source: Path) -> Listing:
     """
     assert settings.location is not None
     names = names_of(settings, source)
-    beside = [name for role, name in names.items() if role == "pairs"]  # the list may lie inside the photos' zip
+    # the pairs' list may lie inside the photos' zip, and landmarks need not be there
+    beside = [name for role, name in names.items() if role in ("pairs", "landmarks")]
     listing = look(settings.location, [name for name in names.values() if name not in beside], beside)
     _check_version(listing, settings.location_version, "fetch_faces.location_version asks for")
     return listing

@@ -1,10 +1,11 @@
 """CelebA's layout: photos in one folder or zip, an identity file and a partition file; the drawn people have it too."""
 
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Collection, Container, Iterable
 from pathlib import Path
 
 from gwainet.errors import SourceError
+from gwainet.sources.landmarks import read_landmarks
 from gwainet.sources.names import is_photo
 from gwainet.sources.photo import SPLITS, Listing, Photo, check_disjoint, examples
 from gwainet.sources.store import Store
@@ -14,16 +15,19 @@ _REMEDY = "the file is damaged or not complete, get it again"
 _HEADER_LINES = 2  # none, names of columns, or a count and names, as CelebA's other lists have them
 
 
-def list_photos(store: Store, identities: tuple[Path, str], partition: tuple[Path, str]) -> Listing:
+def list_photos(
+    store: Store, identities: tuple[Path, str], partition: tuple[Path, str], landmarks: tuple[Path, str] | None = None
+) -> Listing:
     """Join the photos with their identities and splits (Sec. 4.1).
 
     Args:
         store: of the photos, in any folder inside it.
         identities: path (for messages) and text of the identity file.
         partition: path and text of the partition file.
+        landmarks: path and text of the list of landmarks, where there is one.
 
     Raises:
-        SourceError: a row is malformed, the three do not list the same photos, or an identity lies in two splits.
+        SourceError: a row is malformed, they do not list the same photos, or an identity lies in two splits.
     """
     person = _table(*identities, "the number of its identity")
     part = _table(*partition, "its partition (0 train, 1 validation, 2 test)", _PARTITIONS)
@@ -38,7 +42,13 @@ def list_photos(store: Store, identities: tuple[Path, str], partition: tuple[Pat
         Photo(identity, files[name], _PARTITIONS[part[name]]) for name, identity in person.items() if name in files
     )
     check_disjoint(photos, partition[0], "the two lists are not CelebA's own or not complete, get both again")
-    return Listing(photos, tuple(refused), len(photos) + len(refused))
+    places = None
+    if landmarks is not None:
+        listed = read_landmarks(*landmarks)
+        _same(person, listed.rows, f"{landmarks[0]} has no row for", f"of {identities[0]}")
+        _same(listed.rows, person, f"{identities[0]} has no row for", f"of {landmarks[0]}")
+        places = listed.renamed(files)
+    return Listing(photos, tuple(refused), len(photos) + len(refused), landmarks=places)
 
 
 def _table(path: Path, text: str, meaning: str, allowed: Iterable[str] | None = None) -> dict[str, str]:
@@ -74,7 +84,7 @@ def _by_name(store: Store) -> dict[str, str]:
     return files
 
 
-def _same(listed: dict[str, str], present: dict[str, str], problem: str, where: str) -> None:
+def _same(listed: Collection[str], present: Container[str], problem: str, where: str) -> None:
     absent = [name for name in listed if name not in present]
     if absent:
         raise SourceError(

@@ -4,8 +4,7 @@ import re
 import zipfile
 from pathlib import PurePosixPath
 
-from gwainet.sources.photo import IMAGE_SUFFIXES
-
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]|^/|^[A-Za-z]:|(^|/)\.\.(/|$)")  # would lie elsewhere, or be another name there
 _LINK = 0xA  # of a Unix file's type, in the highest bits of a member's attributes
 

@@ -2,12 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gwainet.errors import SourceError
+from gwainet.sources.landmarks import Landmarks
 
 SPLITS = ("train", "validation", "test")
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,14 @@ class Listing:
         rejected: photos that cannot be used whatever their pixels are.
         found: number of photos listed, guides, rejected and dropped ones included.
         dropped: photos that could be used, but for what they belong with.
+        landmarks: of each of the photos, where the source brings them.
     """
 
     photos: tuple[Photo, ...]
     rejected: tuple[Rejection, ...]
     found: int
     dropped: tuple[Rejection, ...] = ()
+    landmarks: Landmarks | None = field(default=None, compare=False)  # arrays have no one answer to `==`
 
     @property
     def identities(self) -> int:

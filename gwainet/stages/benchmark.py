@@ -30,6 +30,7 @@ import torch
 
 import gwainet
 from gwainet import __version__, lpips
+from gwainet.baselines.model import SYSTEMS as BASELINE_FACTS
 from gwainet.baselines.model import Baseline, BaselineMetadata, forward_macs, load_baseline
 from gwainet.dataset import Faces, Rows, Split, open_checked
 from gwainet.errors import CheckpointError, DataError, ExtraError
@@ -169,6 +170,13 @@ def run(
     folded = params.runtime.fold != "off"
     ours = {name: _load(weights[name], model, device, folded) for name, model in MODELS.items()}
     others = _load_baselines({name: weights[name] for name in BASELINES}, device)
+    untrained = {
+        name: "the data has no landmarks, which its training needs"
+        if BASELINE_FACTS[name].landmarks and prepared.landmarks is None
+        else "its training was planned to have no steps"
+        for name in BASELINES
+        if name not in others
+    }
     seeds = {name: seeds_of(weights[name].parent, f"train_{known[name].folder}") for name in (*ours, *others)}
     again = {
         f"{name}{SEED}{seed}": weights[name].parent / SEEDS / str(seed) / WEIGHTS
@@ -179,6 +187,8 @@ def run(
         if (system := name.partition(SEED)[0]) in MODELS:
             ours[name] = _load(path, MODELS[system], device, folded)
     others |= _load_baselines({name: path for name, path in again.items() if name not in ours}, device)
+    if untrained:
+        say("Not trained, so not measured: " + ", ".join(f"{name} ({why})" for name, why in untrained.items()))
     weights |= again
     generators: dict[str, SuperResolver] = {**ours, **{name: baseline for name, (baseline, _) in others.items()}}
 
@@ -235,7 +245,7 @@ def run(
     sections = STAGES["benchmark"].sections
     several = {name: of_system for name, of_system in seeds.items() if len(of_system) > 1}
     report = make_report(
-        params, params.digest(sections), prepared.digest, measured, models, identified, perceived, several
+        params, params.digest(sections), prepared.digest, measured, models, identified, perceived, several, untrained
     )
     picture = figure(measured.pictures, GRID)
     examples = np.unique(np.concatenate(list(choose_examples(gains_of(measured.table, shown_split)).values())))
@@ -310,8 +320,6 @@ def _load_baselines(weights: Mapping[str, Path], device: torch.device) -> dict[s
             )
         if metadata.images:
             loaded[name] = baseline, metadata
-    if len(loaded) < len(weights):
-        say(f"Not trained, so not measured: {', '.join(sorted(weights.keys() - loaded.keys()))}")
     return loaded
 
 

@@ -53,5 +53,10 @@ def run(params: Params, *, source: Path, out: Path, recorder: Recorder) -> None:
     recorder.tags({"gwainet.source": json.dumps({**facts, "location": settings.location})})
     recorder.artifact(out / "source.json", "outputs")
     say(f"fetch_faces: {listing.found:,} photos of {listing.identities:,} people ({settings.source})")
+    if settings.source == "celeba" and "landmarks" not in files.paths:
+        say(
+            f"No landmarks: {source / settings.landmarks} is not there, which train_baselines@gfrnet_landmarks needs "
+            "to be trained, and nothing else"
+        )
     if not inside_raw:
         say(f"Licence: {licence(settings.source, settings.images)}")

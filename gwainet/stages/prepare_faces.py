@@ -38,10 +38,12 @@ from gwainet.sources import SPLITS, Files, Listing, Photo, Rejection, jpeg, reop
 from gwainet.sources.bucket import bring_again
 from gwainet.sources.crop import UNREAD, Again, Face, write_faces
 from gwainet.sources.journal import Journal
+from gwainet.sources.landmarks import Landmarks, Places
 from gwainet.sources.packed import FaceArrays, picture_bytes
 from gwainet.sources.photo import check_disjoint
 
 SMALL = FaceArrays.NAMES[2]
+LANDMARKS = "landmarks.npy"
 _PEOPLE_PER_SPLIT = 2  # another person's guide (GWAnet-R, D9) must come from the same split
 _SHEET_FACES = 12
 _CHUNK = 1 << 16  # rows that are Python's objects at a time
@@ -94,7 +96,8 @@ def run(params: Params, *, source: Path, raw: Path, out: Path, recorder: Recorde
     groups, dropped = plan(listing, settings)
     with written_rows(params, groups, files.images, raw, out) as (partial, made, done):
         unused = Unused(listed(listing), list(listing.rejected), dropped)
-        manifest, facts = finish(partial, made, unused, info["source"], file_digest(raw / "source.json"), settings)
+        digest, places = file_digest(raw / "source.json"), landmarks_of(made, listing.landmarks, settings)
+        manifest, facts = finish(partial, made, unused, info["source"], digest, settings, places)
         done()
         (partial / SMALL).unlink()
     tell(params.profile, manifest, facts, out, recorder)
@@ -161,10 +164,30 @@ class Unused:
     dropped: list[Rejection]
 
 
+def landmarks_of(made: "Made", landmarks: Landmarks | None, settings: PrepareFaces) -> Places | None:
+    """Where the landmarks of all rows lie in their crops; None where the source brings none.
+
+    Raises:
+        SourceError: one lies outside its photo.
+    """
+    if landmarks is None:
+        return None
+    turned = {file for file, what in made.converted if "turned" in what}  # a list knows nothing of EXIF
+    return landmarks.in_crops(made.files, made.heights, made.widths, settings.crop, turned)
+
+
 def finish(
-    directory: Path, made: "Made", unused: Unused, source: str, source_digest: str, settings: PrepareFaces
+    directory: Path,
+    made: "Made",
+    unused: Unused,
+    source: str,
+    source_digest: str,
+    settings: PrepareFaces,
+    landmarks: Places | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Write what is left to write when both arrays are there: manifest, `faces.json`, `rejected.csv`, `converted.csv`.
+
+    Where there are `landmarks`, `landmarks.npy` too; where there are none, no byte tells that there could be.
 
     Raises:
         DataError: too few usable photos or people for three splits.
@@ -191,9 +214,12 @@ def finish(
         "dropped": _per_reason(dropped),
         "converted": dict(sorted(Counter(what for _, what in made.converted).items())),
         "guides": "fixed" if source == "pairs" else "sampled",
-        "digest": faces_digest(manifest, made.pixels),
+        "digest": faces_digest(manifest, made.pixels, landmarks),
         "source_digest": source_digest,
     }
+    if landmarks is not None:
+        np.save(directory / LANDMARKS, landmarks)
+        facts["landmarks"] = int(np.isfinite(landmarks).all(axis=(1, 2)).sum())
     write_json(directory / "faces.json", facts)
     lines = sorted((r.file, r.reason, r.detail) for r in (*rejected, *dropped))
     _write_list(directory / "rejected.csv", lines, ("source_file", "reason", "detail"))
@@ -211,12 +237,15 @@ def _write_list(path: Path, lines: Sequence[tuple[str, ...]], columns: Sequence[
     pd.DataFrame(lines, columns=list(columns)).to_csv(path, index=False, lineterminator="\n")
 
 
-def faces_digest(manifest: pd.DataFrame, pixels: Iterable[str]) -> str:
+def faces_digest(manifest: pd.DataFrame, pixels: Iterable[str], landmarks: Places | None = None) -> str:
     """SHA-256 over the manifest's content, with each photo's own SHA-256, and the checksums of both arrays' rows.
+
+    Landmarks come after that, where there are some.
 
     Args:
         manifest: as written, columns included.
         pixels: `gwainet.sources.checksum.pixel_digest` of each row.
+        landmarks: as written.
     """
     digest = hashlib.sha256(json.dumps(list(manifest.columns)).encode())
     rows = itertools.chain.from_iterable(
@@ -225,6 +254,8 @@ def faces_digest(manifest: pd.DataFrame, pixels: Iterable[str]) -> str:
     )
     for values, pixel in zip(rows, pixels, strict=True):
         digest.update(f"\n{json.dumps(values)} {pixel}".encode())
+    if landmarks is not None:
+        digest.update(b"\nlandmarks " + landmarks.astype("<f4").tobytes())
     return digest.hexdigest()
 
 
@@ -752,6 +783,8 @@ def _report(profile: str, facts: Mapping[str, Any], out: Path, recorder: Recorde
         f"{split} {facts['images'][split]:,} of {facts['identities'][split]:,} people" for split in SPLITS
     )
     say(f"prepare_faces: {counts}")
+    if "landmarks" in facts:
+        say(f"landmarks: all five of {facts['landmarks']:,} faces, in {out / LANDMARKS}")
     for group, file in (("rejected", "rejected.csv"), ("dropped", "rejected.csv"), ("converted", "converted.csv")):
         if facts[group]:
             counts = ", ".join(f"{reason} {count:,}" for reason, count in facts[group].items())

@@ -22,8 +22,10 @@ from gwainet.params import Params
 from gwainet.progress import progress, say
 from gwainet.recorder import Recorder
 from gwainet.sources import Rejection
+from gwainet.sources.landmarks import POINTS, Places
 from gwainet.sources.packed import FaceArrays
 from gwainet.stages.prepare_faces import (
+    LANDMARKS,
     SMALL,
     Group,
     Made,
@@ -31,6 +33,7 @@ from gwainet.stages.prepare_faces import (
     bytes_needed,
     check_space,
     finish,
+    landmarks_of,
     listed,
     plan,
     read_source,
@@ -39,7 +42,7 @@ from gwainet.stages.prepare_faces import (
     written_rows,
 )
 
-FORMAT = 2
+FORMAT = 3
 _FACTS = "part.json"
 
 
@@ -69,6 +72,9 @@ def write_part(params: Params, part: int, parts: int, *, source: Path, raw: Path
     photos = sum(len(group.entries) for group in own)
     with written_rows(params, own, files.images, raw, out) as (partial, made, done):
         made.rows().to_parquet(partial / "rows.parquet", index=False)
+        places = landmarks_of(made, listing.landmarks, settings)
+        if places is not None:  # the merge opens no list
+            np.save(partial / LANDMARKS, places)
         facts = {
             "format": FORMAT,
             "part": part,
@@ -81,6 +87,7 @@ def write_part(params: Params, part: int, parts: int, *, source: Path, raw: Path
             "converted": made.converted,
             "rejected": _lines(made.rejected),
             "dropped": _lines(made.dropped),
+            "landmarks": places is not None,
         }
         if part == 0:  # what no part decodes
             facts["listed"] = {
@@ -122,6 +129,7 @@ def merge(params: Params, *, raw: Path, parts: Sequence[Path], out: Path, record
     facts = _in_order({folder: _read(folder) for folder in parts}, source_digest)
     rows = sum(sum(part["sizes"]) for part in facts.values())
     made, needed = Made(), bytes_needed(rows, settings)
+    places: list[Places] = []
     with staged_directory(out, needed) as partial:
         check_space(partial, rows, needed)
         with (
@@ -135,6 +143,8 @@ def merge(params: Params, *, raw: Path, parts: Sequence[Path], out: Path, record
                         raise DataError(f"{folder}: {name} and rows.parquet differ in length: prepare this part again")
                 if sum(part["sizes"]) != len(table):
                     raise DataError(f"{folder}: {_FACTS} and rows.parquet differ in length: prepare this part again")
+                if part["landmarks"]:
+                    places.append(_landmarks(folder, len(table)))
                 made.append([(split, identity) for split, identity in part["runs"]], part["sizes"], table)
                 made.sums += np.array(part["sums"], np.int64)
                 made.converted += [(file, what) for file, what in part["converted"]]
@@ -144,7 +154,8 @@ def merge(params: Params, *, raw: Path, parts: Sequence[Path], out: Path, record
             arrays.finish(len(made.files))
         first = next(iter(facts.values()))["listed"]
         unused = Unused(first["counts"], _rejections(first["rejected"]), _rejections(first["dropped"]))
-        manifest, told = finish(partial, made, unused, info["source"], source_digest, settings)
+        together = np.concatenate(places) if places else None
+        manifest, told = finish(partial, made, unused, info["source"], source_digest, settings, together)
         (partial / SMALL).unlink()
     tell(params.profile, manifest, told, out, recorder)
 
@@ -170,7 +181,18 @@ def _read(folder: Path) -> dict[str, Any]:
         facts: dict[str, Any] = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
         if facts["format"] != FORMAT:
             raise ValueError(f"of format {facts['format']}, not {FORMAT}")
-        needed = ("parts", "plan", "source_digest", "runs", "sizes", "sums", "converted", "rejected", "dropped")
+        needed = (
+            "parts",
+            "plan",
+            "source_digest",
+            "runs",
+            "sizes",
+            "sums",
+            "converted",
+            "rejected",
+            "dropped",
+            "landmarks",
+        )
         for name in (*needed, *(("listed",) if facts["part"] == 0 else ())):
             facts[name]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -183,6 +205,18 @@ def _rows(folder: Path) -> pd.DataFrame:
         return pd.read_parquet(folder / "rows.parquet")
     except (OSError, ValueError) as error:
         raise DataError(f"{folder / 'rows.parquet'} cannot be read ({error}): prepare this part again") from error
+
+
+def _landmarks(folder: Path, count: int) -> Places:
+    """Of a part's rows."""
+    path = folder / LANDMARKS
+    try:
+        places: Places = np.load(path)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path} cannot be read ({error}): prepare this part again") from error
+    if places.shape != (count, len(POINTS), 2) or places.dtype != np.float32:
+        raise DataError(f"{path} holds {places.shape}, {places.dtype}, for {count:,} rows: prepare this part again")
+    return places
 
 
 def _plan_digest(params: Params, groups: Sequence[Group]) -> str:

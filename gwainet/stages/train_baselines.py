@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from gwainet.baselines.budget import settings_for, uses_features
+from gwainet.baselines.budget import settings_for, untrained, uses_features
 from gwainet.baselines.model import KIND, SYSTEMS, BaselineMetadata, build_baseline, forward_macs, load_baseline
 from gwainet.baselines.phases import make_phase
 from gwainet.dataset import open_checked
 from gwainet.errors import CheckpointError, ParamsError
 from gwainet.nets.model import load_inet
 from gwainet.params import Params
+from gwainet.progress import say
 from gwainet.recorder import Recorder
 from gwainet.stages import STAGES
 from gwainet.training.phases import total_steps
@@ -41,14 +42,18 @@ def run(
         ContractError: the faces were not checked.
         CheckpointError: weights are missing or do not fit.
         ParamsError: there is no such system.
+        DataError: the system needs landmarks, the faces have none, and `train_baselines.landmarks` is on.
     """
     system = next((name for name in SYSTEMS if name == variant), None)
     if system is None:
         raise ParamsError(f"there is no system `{variant}`; there are {', '.join(SYSTEMS)}")
     data = open_checked(faces, passed)
+    has_landmarks = data.landmarks is not None
+    if reason := untrained(params, system, has_landmarks):
+        say(f"{STAGE.name}@{system} is not trained, and the benchmark leaves it out: {reason}")
 
     def train(one: OneSeed) -> None:
-        settings = settings_for(one.params, system, data.height, data.width)
+        settings = settings_for(one.params, system, data.height, data.width, has_landmarks)
         inputs = {} if one.start is None else {"start": one.start / "weights.safetensors"}
         if uses_features(settings):
             inputs["inet"] = inet / "weights.safetensors"

@@ -129,19 +129,25 @@ class _StaticFeed(Feed[Made]):
 
 @dataclass
 class DeviceArrays:
-    """The prepared faces in a device's memory: `hr` (N, H, W, 3) and `lr` (N, h, w, 3), uint8."""
+    """The prepared faces in a device's memory: `hr` (N, H, W, 3) and `lr` (N, h, w, 3), uint8.
+
+    Where they have some, `landmarks`, (N, 5, 2).
+    """
 
     hr: Tensor
     lr: Tensor
+    landmarks: Tensor | None = None
 
     @classmethod
     def copied(cls, faces: Faces, device: torch.device) -> "DeviceArrays":
         """Copy them there, in pieces: the pages that were read are free to go."""
-        return cls(*(_copied(np.asarray(array), device) for array in (faces.hr, faces.lr)))
+        landmarks = None if faces.landmarks is None else torch.from_numpy(np.array(faces.landmarks)).to(device)
+        hr, lr = (_copied(np.asarray(array), device) for array in (faces.hr, faces.lr))
+        return cls(hr, lr, landmarks)
 
 
 def bytes_of(faces: Faces) -> int:
-    """What `DeviceArrays` takes."""
+    """What `DeviceArrays` takes; landmarks, 40 bytes a face, do not count."""
     return int(faces.hr.nbytes + faces.lr.nbytes)
 
 

@@ -30,7 +30,9 @@ _TOGETHER = 64  # batches drawn at a time: a batch alone would take as long
 _GUIDE, _PERSON, _LOT, _FLIP, _FLIP_GUIDE, _EPSILON, _SAME = range(7)  # what each word of a place is for
 
 Draws = dict[str, Tensor]
-Pictures = Mapping[str, tuple[Literal["hr", "lr"], str]]  # name -> which array, and which draw has the rows
+Pictures = Mapping[
+    str, tuple[Literal["hr", "lr", "landmarks"], str]
+]  # name -> which array, and which draw has the rows
 
 
 def generator_for(seed: int, *path: int) -> np.random.Generator:
@@ -209,6 +211,61 @@ class PairSampler(_Drawn):
         """A batch of pictures that lie on the device."""
         first, second = (from_pictures(parts[name]) * 2 - 1 for name in ("first", "second"))
         return Pairs(first, second, parts["same"])
+
+
+class Marked(NamedTuple):
+    """A batch with the landmarks of its pictures.
+
+    Attributes:
+        batch: the pictures.
+        target: (B, 5, 2), x, y of the targets' landmarks in pixels of the crop, NaN where one is not known.
+        guide: (B, 5, 2), of the guides.
+    """
+
+    batch: Batch
+    target: Tensor
+    guide: Tensor
+
+
+class MarkedSampler(_Drawn):
+    """The batches of a sampler, with landmarks.
+
+    Args:
+        plain: draws them; its faces have landmarks, wherever a batch is asked for.
+
+    Raises:
+        ValueError: it mirrors pictures, which would need their landmarks mirrored and left and right exchanged.
+    """
+
+    pictures: ClassVar[Pictures] = {
+        **BatchSampler.pictures,
+        "target_landmarks": ("landmarks", "rows"),
+        "guide_landmarks": ("landmarks", "guides"),
+    }
+
+    def __init__(self, plain: BatchSampler) -> None:
+        if plain.horizontal_flip:
+            raise ValueError("landmarks of mirrored pictures are not to be had")
+        self.plain, self.faces = plain, plain.faces
+
+    def size(self) -> int:
+        """Targets of a batch, of all processes together."""
+        return self.plain.size()
+
+    def draw(self, first: int, count: int, device: torch.device) -> Draws:
+        """As `BatchSampler.draw`."""
+        return self.plain.draw(first, count, device)
+
+    def batch(self, number: int, device: torch.device) -> Marked:
+        """A batch, read from the disk's pages."""
+        made = self.plain.drawn(number)
+        assert self.faces.landmarks is not None
+        places = (on_device(self.faces.landmarks[made[rows].numpy()], device) for rows in ("rows", "guides"))
+        return Marked(self.plain.batch(number, device), *places)
+
+    def make(self, parts: Draws, mean: Mapping[str, Tensor]) -> Marked:
+        """A batch of what lies on the device."""
+        return Marked(self.plain.make(parts, mean), parts["target_landmarks"], parts["guide_landmarks"])
 
 
 def tables(faces: Faces, device: torch.device) -> Draws:

@@ -13,6 +13,9 @@ from PIL import Image
 from gwainet.files import tree_digest
 from gwainet.params import DrawnPeople
 from gwainet.people import Counts, write_people
+from gwainet.people.dataset import _layout
+from gwainet.people.photo import draw_photo_and_landmarks
+from gwainet.sources.landmarks import COLUMNS, read_landmarks
 
 PARAMS = DrawnPeople(people=6, photos=(2, 3), seed=5, supersampling=1, validation=0.2, test=0.34)
 
@@ -33,6 +36,7 @@ def test_the_files_are_celebas_and_agree_on_every_photo(written: tuple[Path, Cou
         "identity_CelebA.txt",
         "img_align_celeba.zip",
         "list_eval_partition.txt",
+        "list_landmarks_align_celeba.txt",
     ]
     with zipfile.ZipFile(out / "img_align_celeba.zip") as archive:
         members = archive.infolist()
@@ -83,6 +87,19 @@ def test_the_number_of_processes_changes_no_byte(written: tuple[Path, Counts], t
     out, counts = written
     assert write_people(PARAMS, tmp_path, workers=2) == counts
     assert tree_digest(tmp_path) == tree_digest(out)
+
+
+def test_the_landmarks_are_those_of_the_drawing_to_a_hundredth_of_a_pixel(written: tuple[Path, Counts]) -> None:
+    out, counts = written
+    path = out / "list_landmarks_align_celeba.txt"
+    lines = path.read_text().splitlines()
+    assert lines[0] == str(counts.photos)
+    assert lines[1].split() == list(COLUMNS)
+    listed = read_landmarks(path, path.read_text())
+    assert list(listed.rows) == list(rows(out / "identity_CelebA.txt"))
+    for (identity, photo), places in zip(_layout(PARAMS).order, listed.places, strict=True):
+        _, drawn = draw_photo_and_landmarks(PARAMS.seed, identity, photo, 1)
+        np.testing.assert_allclose(places, drawn, atol=0.0051)
 
 
 def test_another_seed_draws_other_people(written: tuple[Path, Counts], tmp_path: Path) -> None:

@@ -6,10 +6,13 @@ import pytest
 
 from gwainet.images import downscale, upscale
 from gwainet.people import draw_photo
+from gwainet.people.features import landmarks
 from gwainet.people.head import Expression, Head, Pose
 from gwainet.people.person import draw_person
+from gwainet.people.photo import draw_photo_and_landmarks
 
 PEOPLE, PHOTOS = 8, 3
+REST = Expression(0.0, 0.0, 0.0, 1.0, (0.0, 0.0))
 Floats = npt.NDArray[np.float32]
 
 
@@ -70,6 +73,59 @@ def test_the_map_of_the_face_inverts_the_projection() -> None:
     v, u = np.mgrid[85:170, 65:115]
     error = np.hypot(back[85:170, 65:115, 0] - u, back[85:170, 65:115, 1] - v)
     assert np.quantile(error, 0.95) < 0.5
+
+
+def test_the_pupils_are_dark_where_the_landmarks_say_and_the_eyes_beside_them_are_not() -> None:
+    """Brightness of 3 x 3 pixels over that of the same 6 pixels to the left and to the right."""
+
+    def ratio(grey: Floats, x: float, y: float) -> float:
+        def at(shift: int) -> float:
+            row, column = round(y), round(x) + shift
+            return float(grey[row - 1 : row + 2, column - 1 : column + 2].mean())
+
+        return at(0) / (0.5 * (at(-6) + at(6)))
+
+    here, beside = [], []
+    for identity in range(8):
+        for number in range(2):
+            photo, places = draw_photo_and_landmarks(1, identity, number, 1)
+            grey = photo.astype(np.float32).mean(-1)
+            for x, y in places[:2].tolist():
+                here.append(ratio(grey, x, y))
+                beside += [ratio(grey, x + shift, y) for shift in (-5, 5)]
+    assert np.mean(np.array(here) < 0.75) > 0.85
+    assert np.mean(np.array(beside) < 0.75) < 0.3
+
+
+def test_the_landmark_of_the_nose_is_where_the_head_comes_nearest_to_the_camera() -> None:
+    for identity in range(5):
+        head = Head(draw_person(0, identity).traits, Pose(0.0, 0.0, 0.0, (0.0, 0.0), 1.0), REST)
+        _, _, near = head.seen()
+        row, column = np.unravel_index(near.argmax(), near.shape)
+        x, y = landmarks(head)[2]
+        assert abs(x - column) <= 1
+        assert abs(y - row) <= 2.5
+
+
+def test_landmarks_of_a_face_seen_from_the_front_are_symmetric_and_turn_with_the_head() -> None:
+    traits = draw_person(0, 0).traits
+    straight = landmarks(Head(traits, Pose(0.0, 0.0, 0.0, (0.0, 0.0), 1.0), REST))
+    mirrored = straight[[1, 0, 2, 4, 3]] * (-1, 1) + (2 * 89, 0)
+    np.testing.assert_allclose(straight, mirrored, atol=0.02)
+    left_eye, right_eye, nose, left_mouth, right_mouth = straight
+    assert left_eye[0] < left_mouth[0] < nose[0] < right_mouth[0] < right_eye[0]
+    assert left_eye[1] < nose[1] < left_mouth[1]
+    # the drawing's own geometry: corners at the mouth's width and height, the pupils where the eyes are
+    head = Head(traits, Pose(0.1, 0.02, 0.01, (1.0, -0.5), 1.01), REST)
+    corners = np.array([[side * traits.mouth_width, traits.mouth_y] for side in (-1, 1)], np.float32)
+    np.testing.assert_allclose(landmarks(head)[3:], head.on_face(corners), atol=0.1)
+    assert (landmarks(head)[2] - straight[2])[0] > (landmarks(head)[3:] - straight[3:]).mean(0)[0]
+    # who smiles draws the corners apart and up; who looks aside moves both pupils
+    smiling = landmarks(Head(traits, head.pose, Expression(1.0, 0.0, 0.0, 1.0, (1.5, 0.0)))) - landmarks(head)
+    assert smiling[3, 0] < -2
+    assert smiling[4, 0] > 2
+    assert (smiling[:2, 0] > 1).all()
+    np.testing.assert_allclose(smiling[2], 0, atol=0.3)
 
 
 def lost_detail(photo: npt.NDArray[np.uint8]) -> Floats:

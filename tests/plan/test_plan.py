@@ -20,7 +20,7 @@ from gwainet.nets.model import SuperResolver
 from gwainet.params import Params, check_params, load_params
 from gwainet.people.dataset import PARTITION, split_sizes, write_people
 from gwainet.plan import Estimate, ProfilePlan, Sizes, as_dict, data_sizes, make_plan
-from gwainet.plan.rehearsal import rehearse, write_noise
+from gwainet.plan.rehearsal import rehearse, settings_of, write_noise
 from gwainet.plan.table import show
 from gwainet.plan.timing import MOST, time_phase
 from gwainet.training import phases
@@ -47,6 +47,7 @@ ORDER = [
     ("train_baselines", "cascade"),
     ("train_baselines", "tdae_style"),
     ("train_baselines", "gfrnet"),
+    ("train_baselines", "gfrnet_landmarks"),
 ]
 
 
@@ -138,11 +139,25 @@ def test_the_operations_of_a_profile_are_those_of_its_trainings(project: Project
     plan = make_plan(tiny(), project.root)
     for planned in plan.trainings:
         assert planned.step_macs == planned.macs // planned.steps > 0
-        if planned.name != "train_baselines@gfrnet":  # whose first steps are other ones
+        if not planned.name.startswith("train_baselines@gfrnet"):  # whose first steps are other ones
             assert planned.macs == planned.steps * planned.step_macs
     assert plan.macs == sum(planned.macs for planned in plan.trainings)
     with_inet, without = (p.step_macs for p in plan.trainings if p.name.endswith(("gwainet", "gwanet")))
     assert with_inet > without
+
+
+SOURCES = {"drawn": True, "celeba": True, "folder": False, "pairs": False}
+
+
+@pytest.mark.parametrize(("source", "trained"), SOURCES.items())
+def test_landmarks_lead_no_step_of_a_source_that_brings_none(source: str, trained: bool):
+    params = tiny(fetch_faces={"source": source})
+    led, without = (
+        phases.total_steps(settings_of(params, "train_baselines", system), 15)
+        for system in ("gfrnet_landmarks", "gfrnet")
+    )
+    assert without > 0
+    assert led == (without if trained else 0)
 
 
 # ---------------------------------------------------------------- the data's size
@@ -286,7 +301,7 @@ def test_a_rehearsed_phase_has_the_networks_and_the_batch_of_its_stage(tmp_path:
     generator = phase.modules.get("generator")
     if stage == "train_baselines":
         assert isinstance(generator, SuperResolver)
-        assert generator.guided == (variant == "gfrnet")
+        assert generator.guided == (variant in ("gfrnet", "gfrnet_landmarks"))
     elif generator is not None:
         assert generator.guided == (variant != "banet")
 

@@ -644,6 +644,31 @@ def test_trained_systems_of_others_have_rows_and_paired_differences_and_untraine
     assert "GFRNet-style" in page
 
 
+def test_the_page_says_which_system_the_data_cannot_train_and_which_had_no_steps(several, capsys):
+    _, out = several
+    report = BenchmarkReport.model_validate_json((out / "benchmark.json").read_text())
+    assert len(report.untrained) == len(OTHERS) - 2
+    assert report.untrained["GFRNet-style, landmarks"] == "the data has no landmarks, which its training needs"
+    assert report.untrained["VDSR"] == "its training was planned to have no steps"
+    page = " ".join((out / "benchmark.html").read_text().split())
+    assert "in no row, as they were not trained: VDSR (its training was" in page
+    assert "GFRNet-style, landmarks (the data has no landmarks, which its training needs)." in page
+
+
+def test_a_table_of_all_systems_names_no_untrained_one(tmp_path):
+    world = write_world(tmp_path)
+    write_baselines(world, trained=tuple(OTHERS))
+    run(make_params(splits=["test"]), **world.inputs, out=tmp_path / "report", recorder=NullRecorder())
+    report = BenchmarkReport.model_validate_json((tmp_path / "report" / "benchmark.json").read_text())
+    rows = [entry.system for entry in report.systems]
+    assert rows[rows.index("gfrnet-target") + 1 :][:3] == [
+        "gfrnet_landmarks", "gfrnet_landmarks-r", "gfrnet_landmarks-target"
+    ]  # fmt: skip
+    assert ("gwainet", "gfrnet_landmarks") in [(pair.a, pair.b) for pair in report.comparisons]
+    assert report.untrained == {}
+    assert "in no row" not in (tmp_path / "report" / "benchmark.html").read_text()
+
+
 def test_the_report_says_what_each_system_costs_and_what_it_saw(several, faces):
     _, out = several
     models = BenchmarkReport.model_validate_json((out / "benchmark.json").read_text()).models

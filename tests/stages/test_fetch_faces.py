@@ -11,7 +11,7 @@ from gwainet.files import file_digest, tree_digest
 from gwainet.params import check_params
 from gwainet.recorder import NullRecorder
 from gwainet.stages.fetch_faces import run
-from tests.photos import celeba_rows, params, people, write_celeba, write_folder, write_zip
+from tests.photos import celeba_rows, params, people, write_celeba, write_folder, write_landmarks, write_zip
 
 QUOTA_PAGE = b"""<!DOCTYPE html><html><head><title>Google Drive - Quota exceeded</title></head><body>
 <p>Too many users have viewed or downloaded this file recently.</p></body></html>"""
@@ -43,6 +43,18 @@ def test_celeba_is_pinned_and_counted_and_left_untouched(tmp_path: Path) -> None
         for role, name in zip(("images", "identities", "partition"), names, strict=True)
     ]
     assert notebook.numbers == {"photos": 18, "identities": 6}
+
+
+def test_celebas_landmarks_are_pinned_where_they_are_and_missed_where_they_are_not(tmp_path: Path, capsys) -> None:
+    source, out = tmp_path / "source", tmp_path / "data" / "raw"
+    write_celeba(source, celeba_rows())
+    run(params("celeba"), source=source, out=out, recorder=NullRecorder())
+    assert "No landmarks" in capsys.readouterr().err
+    write_landmarks(source, celeba_rows())
+    run(params("celeba"), source=source, out=out, recorder=NullRecorder())
+    assert "No landmarks" not in capsys.readouterr().err
+    (entry,) = json.loads((out / "source.json").read_text())["files"][3:]
+    assert (entry["role"], entry["sha256"]) == ("landmarks", file_digest(source / "list_landmarks_align_celeba.txt"))
 
 
 def test_the_same_source_gives_the_same_bytes(tmp_path: Path) -> None:

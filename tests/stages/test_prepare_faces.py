@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytest
 from PIL import Image
@@ -28,6 +29,7 @@ from gwainet.sources.checksum import pixel_digest
 from gwainet.stages import fetch_faces, prepare_faces
 from tests.faces import drawn_guides
 from tests.photos import (
+    CROP,
     celeba_rows,
     celeba_tables,
     encoded,
@@ -37,6 +39,7 @@ from tests.photos import (
     pixels,
     write_celeba,
     write_folder,
+    write_landmarks,
     write_zip,
 )
 
@@ -155,6 +158,67 @@ def test_counts_digests_and_means_are_those_of_the_files(celeba: Path) -> None:
     pixel_digests[3] = pixel_digest(hr[3] ^ 1, lr[3])
     assert facts["digest"] != prepare_faces.faces_digest(table, pixel_digests)
     assert facts["digest"] != prepare_faces.faces_digest(table.assign(guide_row=0), pixel_digests)
+
+
+def test_landmarks_are_the_lists_in_pixels_of_the_crop_and_change_no_other_byte(tmp_path: Path) -> None:
+    rows = celeba_rows(people_per_split=3)
+    write_celeba(tmp_path / "source", rows, {"000002.png": encoded(pixels(1)[..., :1].repeat(3, axis=2))})
+    without = prepare(tmp_path, params("celeba"), "without")
+    places = write_landmarks(tmp_path / "source", rows)
+    made = prepare(tmp_path, params("celeba"), "with")
+    # nothing tells that there could be some where there are none
+    before, after = without_source(without), without_source(made)
+    assert after.keys() - before.keys() == {"landmarks.npy"}
+    facts, others = after.pop("faces.json"), before.pop("faces.json")
+    assert {name: after[name] for name in before} == before
+    assert facts.keys() - others.keys() == {"landmarks"}
+    assert {name for name in others if facts[name] != others[name]} == {"digest"}
+    assert others["digest"] == prepare_faces.faces_digest(manifest(without), pixels_of(without))
+
+    files = manifest(made)["source_file"].tolist()
+    assert "img_align_celeba/000002.png" not in files  # grey: rows moved up
+    expected = np.array([places[file.rpartition("/")[2]] for file in files], np.float32).reshape(-1, 5, 2)
+    expected -= (CROP["left"], CROP["top"])
+    last = np.array([CROP["width"] - 1, CROP["height"] - 1])
+    inside: npt.NDArray[np.bool_] = np.all((expected >= 0) & (expected <= last), axis=2)
+    assert 0.2 < inside.mean() < 0.9
+    found = np.load(made / "landmarks.npy")
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, np.where(inside[..., None], expected, np.nan))
+    assert facts["landmarks"] == inside.all(axis=1).sum()
+    np.testing.assert_array_equal(np.array(Faces(made).landmarks), found)
+    assert Faces(without).landmarks is None
+    assert facts["digest"] == prepare_faces.faces_digest(manifest(made), pixels_of(made), found)
+    found[0, 0, 0] = 1.25
+    assert facts["digest"] != prepare_faces.faces_digest(manifest(made), pixels_of(made), found)
+
+
+def pixels_of(faces: Path) -> list[str]:
+    return [pixel_digest(*pair) for pair in zip(np.load(faces / "hr.npy"), np.load(faces / "lr.npy"), strict=True)]
+
+
+def test_a_list_with_a_place_outside_its_photo_stops_the_stage(tmp_path: Path) -> None:
+    rows = celeba_rows()
+    write_celeba(tmp_path / "source", rows)
+    write_landmarks(tmp_path / "source", rows)
+    path = tmp_path / "source" / "list_landmarks_align_celeba.txt"
+    *lines, last = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, last.rpartition(" ")[0] + " 218\n"]))
+    with pytest.raises(SourceError, match=r"landmarks outside them, such as img_align_celeba/000018\.png of 44 x 36"):
+        prepare(tmp_path, params("celeba"))
+    assert not (tmp_path / "data" / "faces").exists()
+
+
+def test_landmarks_of_a_photo_that_was_turned_are_not_known(tmp_path: Path) -> None:
+    rows = celeba_rows()
+    turned = Image.Exif()
+    turned[0x0112] = 3  # upside down
+    write_celeba(tmp_path / "source", rows, {"000002.png": encoded(pixels(1), exif=turned)})
+    write_landmarks(tmp_path / "source", rows)
+    made = prepare(tmp_path, params("celeba"))
+    known = np.isfinite(np.load(made / "landmarks.npy")).any(axis=(1, 2))
+    files = manifest(made)["source_file"]
+    assert files[~known].tolist() == ["img_align_celeba/000002.png"]
 
 
 def test_training_opens_them(celeba: Path) -> None:

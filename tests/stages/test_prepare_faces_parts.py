@@ -13,7 +13,18 @@ from gwainet.params import Params
 from gwainet.recorder import NullRecorder
 from gwainet.stages.prepare_faces import Entry, Group
 from gwainet.stages.prepare_faces_parts import merge, share, write_part
-from tests.photos import celeba_rows, encoded, params, people, photo, pixels, write_celeba, write_folder, write_zip
+from tests.photos import (
+    celeba_rows,
+    encoded,
+    params,
+    people,
+    photo,
+    pixels,
+    write_celeba,
+    write_folder,
+    write_landmarks,
+    write_zip,
+)
 from tests.stages.test_prepare_faces import Notebook, prepare
 
 GREY = encoded(np.repeat(pixels(9)[..., :1], 3, axis=2))
@@ -38,6 +49,12 @@ def as_celeba(root: Path) -> Params:
     return params("celeba", max_identities=9)
 
 
+def with_landmarks(root: Path) -> Params:
+    settings = as_celeba(root)
+    write_landmarks(root / "source", celeba_rows(people_per_split=4))
+    return settings
+
+
 def as_pairs(root: Path) -> Params:
     """Pairs whose guide cannot be used, or is the target under another name, or guides several targets."""
     rows = ["identity,target,guide"]
@@ -49,7 +66,7 @@ def as_pairs(root: Path) -> Params:
     return params("pairs", "images", validation=0.3, test=0.3)
 
 
-SOURCES = {"folder": with_bad_photos, "celeba": as_celeba, "pairs": as_pairs}
+SOURCES = {"folder": with_bad_photos, "celeba": as_celeba, "landmarks": with_landmarks, "pairs": as_pairs}
 each_source = pytest.mark.parametrize("source", SOURCES.values(), ids=list(SOURCES))
 
 
@@ -189,6 +206,22 @@ def test_a_part_that_lacks_what_merging_needs_is_to_be_prepared_again(made, name
     del facts[name]
     (folders[0] / "part.json").write_text(json.dumps(facts))
     refuse(tmp_path, settings, folders, "prepare this part again")
+
+
+def test_landmarks_of_a_part_that_are_gone_cut_short_or_of_other_rows_are_refused(tmp_path: Path) -> None:
+    settings = with_landmarks(tmp_path)
+    whole = files(prepare(tmp_path, settings))
+    folders = in_parts(tmp_path, settings, 3)
+    path = folders[1] / "landmarks.npy"
+    content, places = path.read_bytes(), np.load(path)
+    path.write_bytes(content[:-1])
+    refuse(tmp_path, settings, folders, r"landmarks\.npy cannot be read")
+    np.save(path, places[1:])
+    refuse(tmp_path, settings, folders, rf"landmarks\.npy holds .* for {len(places)} rows")
+    path.unlink()
+    refuse(tmp_path, settings, folders, r"landmarks\.npy cannot be read")
+    path.write_bytes(content)
+    assert files(merged(tmp_path, settings, folders)) == whole
 
 
 def test_parts_of_other_params_or_photos_are_refused(made, tmp_path):

@@ -20,7 +20,7 @@ from gwainet.sources.photo import Rejection
 from gwainet.sources.store import Reader
 from gwainet.stages import fetch_faces, prepare_faces
 from gwainet.stages.prepare_faces_parts import write_part
-from tests.photos import params, people, write_folder, write_zip
+from tests.photos import celeba_rows, params, people, write_celeba, write_folder, write_landmarks, write_zip
 
 TOGETHER = 4  # photos of a line of the journal here
 PHOTOS = 30
@@ -95,6 +95,17 @@ def stop(root: Path, after: int, monkeypatch: pytest.MonkeyPatch, act: Callable[
 
 def left(root: Path) -> list[str]:
     return sorted(path.name for path in (root / "data").iterdir())
+
+
+def test_landmarks_of_a_stopped_preparation_are_those_of_an_undisturbed_one(tmp_path, monkeypatch):
+    rows, of = celeba_rows(people_per_split=3), params("celeba")
+    write_celeba(tmp_path / "source", rows, {"000002.png": b"damaged"})
+    write_landmarks(tmp_path / "source", rows)
+    fetch_faces.run(of, source=tmp_path / "source", out=tmp_path / "data" / "raw", recorder=NullRecorder())
+    undisturbed = run(tmp_path, "undisturbed", of)
+    stop(tmp_path, 13, monkeypatch, lambda: run(tmp_path, of=of))
+    assert run(tmp_path, of=of) == undisturbed
+    assert (tmp_path / "data" / "faces" / "landmarks.npy").is_file()
 
 
 @pytest.mark.parametrize(("after", "done"), [(0, 0), (3, 0), (13, 12), (29, 28)])

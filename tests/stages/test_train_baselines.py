@@ -10,7 +10,8 @@ from PIL import Image
 
 from gwainet.baselines.budget import settings_for
 from gwainet.baselines.model import SYSTEMS, BaselineMetadata, build_baseline, load_baseline
-from gwainet.errors import CheckpointError, ParamsError
+from gwainet.errors import CheckpointError, DataError, ParamsError
+from gwainet.files import write_json
 from gwainet.nets.model import build_inet, load_generator, open_weights
 from gwainet.params import load_params
 from gwainet.training.took import Took
@@ -19,12 +20,13 @@ from tests.training_params import SEEDS_FILE, Interrupting, Project, content, me
 STAGE = "train_baselines"
 CPU = torch.device("cpu")
 # 15 faces in batches of 2: 1 epoch as train_psnr, 0.75 as train_adversarial, both of them
-STEPS = dict.fromkeys(SYSTEMS, 8) | {"srgan": 6, "gfrnet": 13}
+STEPS = dict.fromkeys(SYSTEMS, 8) | {"srgan": 6, "gfrnet": 13, "gfrnet_landmarks": 13}
 LOSSES = {
     **{system: {"total", "content"} for system in ("srcnn", "vdsr", "edsr", "srresnet", "cascade", "tdae_style")},
     "waveletsrnet": {"total", "high", "low", "image", "texture"},
     "srgan": {"total", "content", "features", "adversarial", "critic"},
     "gfrnet": {"total", "content", "features", "adversarial", "critic", "warp"},
+    "gfrnet_landmarks": {"total", "content", "features", "adversarial", "critic", "warp", "landmarks"},
 }
 
 
@@ -52,18 +54,18 @@ def test_the_files_of_the_formats_are_written_and_the_weights_say_what_they_are(
     assert validations["step"].tolist() == sorted({*range(0, STEPS[system], 4), STEPS[system]})
     assert gains["row"].tolist() == faces.targets("validation").tolist()
     with Image.open(out / "samples.png") as picture:
-        assert picture.width > (7 if system == "gfrnet" else 4) * faces.width
+        assert picture.width > (7 if SYSTEMS[system].guided else 4) * faces.width
     # what is loaded answers as what was measured when the training ended
     rows = faces.targets("validation")
     made = baseline.super_resolve(faces.lr[rows], faces.hr[faces.guide_row[rows]])
     assert made.sr.shape == faces.hr[rows].shape
-    assert (made.warped is not None) == (system == "gfrnet")
+    assert (made.warped is not None) == SYSTEMS[system].guided
     kept = validations[validations["step"] == metrics(out)["kept_step"]]["psnr"].item()
     assert metrics(out)["psnr"] == pytest.approx(kept)
     assert gains["psnr"].mean() == pytest.approx(kept)
 
 
-@pytest.mark.parametrize("system", ["srresnet", "srgan", "gfrnet", "waveletsrnet"])
+@pytest.mark.parametrize("system", ["srresnet", "srgan", "gfrnet", "gfrnet_landmarks", "waveletsrnet"])
 def test_a_killed_training_continues_to_the_very_same_weights(started: Project, system):
     whole = content(started.run(STAGE, system, out="whole"))
     with pytest.raises(KeyboardInterrupt):
@@ -107,6 +109,45 @@ def test_gfrnets_first_steps_train_its_warpnet_alone(started: Project):
     assert (curves.loc[~first, "content"] > 0).all()
 
 
+@pytest.fixture
+def without_landmarks(started: Project) -> Project:
+    """The same faces, of a source that brings none."""
+    folder = started.paths(STAGE, "gfrnet")["faces"]
+    info = json.loads((folder / "faces.json").read_text())
+    del info["landmarks"]
+    write_json(folder / "faces.json", info)
+    (folder / "landmarks.npy").unlink()
+    return started
+
+
+def test_without_landmarks_the_system_that_needs_them_is_written_untrained_and_says_why(
+    without_landmarks: Project, capsys
+):
+    out = without_landmarks.run(STAGE, "gfrnet_landmarks", more_seeds=[3])
+    shown = " ".join(capsys.readouterr().err.split())
+    assert "train_baselines@gfrnet_landmarks is not trained" in shown
+    assert "list_landmarks_align_celeba.txt" in shown
+    assert load_baseline(out / "weights.safetensors", CPU)[1].images == 0
+    assert metrics(out)["steps"] == 0
+    assert {"gains.csv", "training.json", "samples.png", "curves.csv"} <= {path.name for path in out.iterdir()}
+    gfrnet = without_landmarks.run(STAGE, "gfrnet")
+    assert load_baseline(gfrnet / "weights.safetensors", CPU)[1].images > 0
+
+
+def test_who_asks_for_landmarks_that_are_not_there_is_told_which_file_to_add(without_landmarks: Project):
+    with pytest.raises(DataError, match=r"gfrnet_landmarks needs landmarks .*list_landmarks_align_celeba\.txt beside"):
+        without_landmarks.run(STAGE, "gfrnet_landmarks", landmarks="on")
+    assert not without_landmarks.paths(STAGE, "gfrnet_landmarks")["out"].exists()
+    without_landmarks.run(STAGE, "srcnn", landmarks="on")  # nobody else needs them
+
+
+def test_landmarks_may_be_left_aside(started: Project, capsys):
+    out = started.run(STAGE, "gfrnet_landmarks", landmarks="off")
+    assert "train_baselines.landmarks is off" in " ".join(capsys.readouterr().err.split())
+    assert load_baseline(out / "weights.safetensors", CPU)[1].images == 0
+    assert metrics(started.run(STAGE, "gfrnet_landmarks", landmarks="on"))["steps"] == STEPS["gfrnet_landmarks"]
+
+
 def test_a_system_that_does_not_exist_is_named(project: Project):
     with pytest.raises(ParamsError, match="no system `cbn`; there are srcnn, vdsr"):
         project.run(STAGE, "cbn")
@@ -123,7 +164,7 @@ def test_weights_of_ours_are_no_baseline_and_the_other_way_round(started: Projec
 def test_a_system_with_a_critic_sees_more_images(project: Project):
     params = project.params(STAGE, epochs=0.5, critic_epochs=0.375)
     epochs = {system: settings_for(params, system, 48, 40).epochs for system in SYSTEMS}
-    assert epochs == dict.fromkeys(SYSTEMS, 0.5) | {"srgan": 0.375, "gfrnet": 0.875}
+    assert epochs == dict.fromkeys(SYSTEMS, 0.5) | {"srgan": 0.375, "gfrnet": 0.875, "gfrnet_landmarks": 0.875}
 
 
 def test_the_budget_by_compute_gives_a_small_network_more_images_and_a_large_one_fewer(project: Project):
@@ -148,6 +189,7 @@ def test_each_system_has_its_own_learning_rate_and_gfrnet_its_papers_momentum(pr
     assert settings_for(params, "vdsr", 48, 40).learning_rate == 3e-4
     assert settings_for(params, "srcnn", 48, 40).learning_rate == 1e-4
     assert settings_for(params, "gfrnet", 48, 40).beta1 == 0.5
+    assert settings_for(params, "gfrnet_landmarks", 48, 40).beta1 == 0.5
     assert settings_for(params, "srgan", 48, 40).beta1 == 0.9
 
 

@@ -11,7 +11,7 @@ import torch
 from gwainet.dataset import Faces
 from gwainet.training import feeds
 from gwainet.training.feeds import AheadFeed, DeviceArrays, DeviceFeed, Feed, HostFeed
-from gwainet.training.sampling import BatchSampler, PairSampler
+from gwainet.training.sampling import BatchSampler, MarkedSampler, PairSampler
 from tests.faces import write_faces
 
 CPU = torch.device("cpu")
@@ -20,7 +20,7 @@ STEPS = (0, 1, 2, 63, 64, 65, 67, 68, 66, 200, 3)  # on end, across blocks of dr
 
 @pytest.fixture(scope="module", name="faces")
 def _faces(tmp_path_factory: pytest.TempPathFactory) -> Faces:
-    return Faces(write_faces(tmp_path_factory.mktemp("faces") / "faces", identities=10, images=3))
+    return Faces(write_faces(tmp_path_factory.mktemp("faces") / "faces", identities=10, images=3, landmarks=True))
 
 
 def sampler(faces: Faces) -> BatchSampler:
@@ -59,6 +59,26 @@ def test_pairs_are_the_plain_ones_to_the_bit(faces: Faces, kind: str):
         plain.ready(step)
         feed.ready(step)
         assert_same(feed.batch(), plain.batch())
+
+
+@pytest.mark.parametrize("kind", ["device", "ahead"])
+def test_landmarks_are_those_of_a_steps_rows_and_guides_wherever_they_lie(faces: Faces, kind: str):
+    of = BatchSampler(faces, 4, 3, "generator")
+    plain, feed = HostFeed(MarkedSampler(of), CPU), static(kind, MarkedSampler(BatchSampler(faces, 4, 3, "generator")))
+    assert faces.landmarks is not None
+    for step in STEPS:
+        plain.ready(step)
+        feed.ready(step)
+        drawn = of.drawn(step)
+        expected = [torch.from_numpy(faces.landmarks[drawn[name].numpy()]) for name in ("rows", "guides")]
+        for made in (plain.batch(), feed.batch()):
+            assert_same(made.batch, of.batch(step, CPU))
+            assert_same((made.target, made.guide), expected)
+
+
+def test_landmarks_of_mirrored_pictures_are_refused(faces: Faces):
+    with pytest.raises(ValueError, match="mirrored"):
+        MarkedSampler(sampler(faces))
 
 
 @pytest.mark.parametrize("kind", ["device", "ahead"])

@@ -1,0 +1,137 @@
+"""Five places of each face, as CelebA's list tells them, and where they lie in its crop.
+
+They lead the warp of one system of other papers alone (docs/baselines.md). So they are no part of a photo: what is
+decoded, and how, does not depend on them.
+"""
+
+import math
+from array import array
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from gwainet.errors import SourceError
+from gwainet.params import Crop
+from gwainet.sources.names import is_photo
+
+Places = npt.NDArray[np.float32]  # (N, 5, 2): x, y; whole numbers are centres of pixels, from 0
+
+POINTS = ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")  # left and right as one looks at the photo
+COLUMNS = tuple(f"{point}_{axis}" for point in POINTS for axis in "xy")
+_REMEDY = "the file is damaged or not complete, get it again"
+
+
+@dataclass(frozen=True, eq=False)
+class Landmarks:
+    """What a list tells of all photos.
+
+    Attributes:
+        path: of the list, for messages.
+        rows: photo -> its row of `places`.
+        places: (N, 5, 2), pixels of the photo.
+    """
+
+    path: Path
+    rows: Mapping[str, int]
+    places: Places
+
+    def renamed(self, names: Mapping[str, str]) -> "Landmarks":
+        """Of some photos alone, under other names. Args: names: the list's name -> another."""
+        return Landmarks(self.path, {names[name]: row for name, row in self.rows.items() if name in names}, self.places)
+
+    def in_crops(
+        self,
+        files: Sequence[str],
+        heights: Sequence[int],
+        widths: Sequence[int],
+        box: Crop,
+        turned: Container[str] = (),
+    ) -> Places:
+        """Where the landmarks of photos lie in their crops. Crops are cut out, never scaled.
+
+        Shapes: N each -> (N, 5, 2), pixels of the crop; NaN: not known, or outside the crop.
+
+        Args:
+            files: the photos.
+            heights: of the photos, pixels.
+            widths: of the photos, pixels.
+            box: the crop.
+            turned: photos that do not lie as their list's places do: none of theirs is known.
+
+        Raises:
+            SourceError: a place lies outside its photo.
+        """
+        places = self.places[np.array([self.rows[file] for file in files], np.int64)]
+        # the far edge is allowed: whether a list counts pixels from 0 or from 1 is not told
+        photo = np.stack([np.asarray(widths, np.float32), np.asarray(heights, np.float32)], axis=1)
+        outside = np.flatnonzero((places > photo[:, None]).any(axis=(1, 2)))
+        if len(outside):
+            first = int(outside[0])
+            raise SourceError(
+                f"{self.path}: {len(outside):,} photos have landmarks outside them, such as {files[first]} of "
+                f"{heights[first]} x {widths[first]} pixels (height x width), {places[first].tolist()} (x, y): is the "
+                "list that of these photos? CelebA's for its aligned photos is list_landmarks_align_celeba.txt"
+            )
+        places -= np.array([box.left, box.top], np.float32)
+        inside = ((places >= 0) & (places <= np.array([box.width - 1, box.height - 1], np.float32))).all(axis=2)
+        inside &= ~np.array([file in turned for file in files], np.bool_)[:, None]
+        places[~inside] = np.nan
+        return places
+
+
+def read_landmarks(path: Path, text: str) -> Landmarks:
+    """Read `list_landmarks_align_celeba.txt`.
+
+    Its first line is the number of photos, its second names the columns (either may be left out), then lines
+    `000001.jpg 69 109 106 113 77 142 73 152 108 154`, or with commas.
+
+    Args:
+        path: for messages.
+        text: of the file.
+
+    Raises:
+        SourceError: a line does not fit, or there are more or fewer than the first line says.
+    """
+    rows: dict[str, int] = {}
+    values = array("f")
+    count: int | None = None
+    for number, line in enumerate(text.splitlines(), 1):
+        fields = line.replace(",", " ").split()
+        if not fields:
+            continue
+        where = f"{path}, line {number}"
+        if not rows and not is_photo(fields[0]):
+            if len(fields) == 1 and count is None and fields[0].isdecimal() and len(fields[0]) < 12:
+                count = int(fields[0])
+            elif tuple(fields[-len(COLUMNS) :]) != COLUMNS or len(fields) > len(COLUMNS) + 1:
+                raise SourceError(f"{where}: expected the columns {' '.join(COLUMNS)}, found {line[:200]!r}: {_REMEDY}")
+            continue
+        places = _places(fields)
+        if places is None:
+            raise SourceError(
+                f"{where}: expected a photo's name and {len(COLUMNS)} places in it, in pixels, found {line[:200]!r}: "
+                f"{_REMEDY}"
+            )
+        if fields[0] in rows:
+            raise SourceError(f"{where}: {fields[0]} has a row already: {_REMEDY}")
+        rows[fields[0]] = len(rows)
+        values.extend(places)
+    if not rows:
+        raise SourceError(f"{path} has no rows: each line must hold a photo's name and five places: {_REMEDY}")
+    if count is not None and count != len(rows):
+        raise SourceError(f"{path} has {len(rows):,} rows, and its first line says {count:,}: {_REMEDY}")
+    return Landmarks(path, rows, np.array(values, np.float32).reshape(-1, len(POINTS), 2))
+
+
+def _places(fields: Sequence[str]) -> list[float] | None:
+    """The numbers of a row; None where they are no places of a photo."""
+    if len(fields) != 1 + len(COLUMNS) or not is_photo(fields[0]):
+        return None
+    try:
+        places = [float(field) for field in fields[1:]]
+    except ValueError:
+        return None
+    return places if all(math.isfinite(place) and place >= 0 for place in places) else None
