@@ -52,7 +52,7 @@ repro: $(READY) ## run the whole pipeline: photos -> a trained, benchmarked, reg
 
 test: $(READY) ## run the tests (under 15 minutes)
 	@echo "== test: the tests that need nothing but this installation; slow ones: make test-system"
-	@python -m pytest -m "not system" $(ARGS)
+	@python -m pytest -m "not system" -n logical --maxprocesses 8 --dist loadfile $(ARGS)
 	@echo "test: all passed. Slow tests and those that need a browser or a server: make test-system"
 
 test-system: $(READY) ## run the slow tests too: kills, servers, browsers; what is missing is skipped with its reason

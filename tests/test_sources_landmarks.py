@@ -44,7 +44,6 @@ def test_places_are_read_with_count_and_names_without_them_and_of_a_csv_table(te
         (("10.5", "ten"), "line 4: expected"),
         (("10.5", "nan"), "line 4: expected"),
         (("10.5", "inf"), "line 4: expected"),
-        (("10.5", "-1"), "line 4: expected"),
         (("000002.jpg", "000001.jpg"), "line 4: 000001.jpg has a row already"),
         (("000002.jpg", "000002"), "line 4: expected"),
         ((ROWS, ""), "has no rows"),
@@ -125,7 +124,7 @@ def test_places_in_the_crop_are_those_of_the_photo_less_its_corner_and_not_known
     box = Crop(**CROP)  # 32 x 24 from (8, 4): x of 4 to 27 and y of 8 to 39 are in it
     places = np.array([[4, 8], [27, 39], [3.9, 20], [27.1, 20], [10.5, 39.5]], np.float32)
     two = np.stack([places, places + 1])
-    found = Landmarks(PATH, {"a": 1, "b": 0, "c": 0}, two).in_crops(["b", "a", "c"], [44] * 3, [36] * 3, box, {"c"})
+    found = Landmarks(PATH, {"a": 1, "b": 0, "c": 0}, two).in_crops(["b", "a", "c"], box, {"c"})
     assert found.dtype == np.float32
     unknown = [np.nan, np.nan]
     np.testing.assert_array_equal(found[0], np.array([[0, 0], [23, 31], unknown, unknown, unknown]))
@@ -135,9 +134,19 @@ def test_places_in_the_crop_are_those_of_the_photo_less_its_corner_and_not_known
     np.testing.assert_array_equal(two[0], places)  # what was read is left alone
 
 
-def test_a_place_outside_its_photo_is_refused_by_name() -> None:
-    read = read_landmarks(PATH, ROWS)
-    said = "1 photos have landmarks outside them, such as 000001.jpg of 154 x 107 pixels.*108.0, 154.0"
+def test_places_outside_the_photo_are_not_known_and_stop_nothing() -> None:
+    read = read_landmarks(PATH, "000001.jpg 10 10 -1 10 10 -0.5 36 10 10 400\n")
+    known = np.isfinite(read.in_crops(["000001.jpg"], Crop(top=0, left=0, height=48, width=40))[0]).all(axis=1)
+    assert known.tolist() == [True, False, False, True, False]
+
+
+def test_a_list_of_photos_that_lie_otherwise_is_refused_before_any_is_decoded() -> None:
+    box = Crop(**CROP)  # x of 4 to 27 and y of 8 to 39 are in it
+    row = "{} 10 10" + " 100 100" * 4 + "\n"
+    inside, outside = row.format("1.jpg"), "".join(row.format(f"{n}.jpg").replace("10 10 ", "300 10 ") for n in (2, 3))
+    read_landmarks(PATH, inside + outside.splitlines(keepends=True)[0]).check(box)  # a half is no majority
+    said = rf"{FILE}: 2 of 3 photos have no landmark in the crop of 32 x 24 pixels from \(8, 4\) on"
     with pytest.raises(SourceError, match=said):
-        read.in_crops(["000001.jpg", "000002.jpg"], [154, 218], [107, 178], Crop(**CROP))
-    assert read.in_crops(["000001.jpg"], [154], [108], Crop(top=96, left=60, height=64, width=48)).shape == (1, 5, 2)
+        read_landmarks(PATH, inside + outside).check(box)
+    # of the photos that are there alone
+    read_landmarks(PATH, inside + outside).renamed({"1.jpg": "a/1.jpg"}).check(box)

@@ -42,44 +42,44 @@ class Landmarks:
         """Of some photos alone, under other names. Args: names: the list's name -> another."""
         return Landmarks(self.path, {names[name]: row for name, row in self.rows.items() if name in names}, self.places)
 
-    def in_crops(
-        self,
-        files: Sequence[str],
-        heights: Sequence[int],
-        widths: Sequence[int],
-        box: Crop,
-        turned: Container[str] = (),
-    ) -> Places:
+    def check(self, box: Crop) -> None:
+        """Stop before any photo is decoded where the list is hardly that of photos that are to be cropped so.
+
+        Raises:
+            SourceError: most photos have no place in their crop.
+        """
+        nowhere = int((~_inside(self.places[list(self.rows.values())], box)).all(axis=1).sum())
+        if 2 * nowhere > len(self.rows):
+            raise SourceError(
+                f"{self.path}: {nowhere:,} of {len(self.rows):,} photos have no landmark in the crop of "
+                f"{box.height} x {box.width} pixels from ({box.top}, {box.left}) on (rows, columns): is the list that "
+                "of these photos? CelebA's for its aligned photos is list_landmarks_align_celeba.txt. Without any "
+                "list, all but train_baselines@gfrnet_landmarks is trained"
+            )
+
+    def in_crops(self, files: Sequence[str], box: Crop, turned: Container[str] = ()) -> Places:
         """Where the landmarks of photos lie in their crops. Crops are cut out, never scaled.
 
-        Shapes: N each -> (N, 5, 2), pixels of the crop; NaN: not known, or outside the crop.
+        Shapes: N -> (N, 5, 2), pixels of the crop; NaN: not known, or outside the crop, and so outside the photo.
 
         Args:
             files: the photos.
-            heights: of the photos, pixels.
-            widths: of the photos, pixels.
             box: the crop.
             turned: photos that do not lie as their list's places do: none of theirs is known.
-
-        Raises:
-            SourceError: a place lies outside its photo.
         """
         places = self.places[np.array([self.rows[file] for file in files], np.int64)]
-        # the far edge is allowed: whether a list counts pixels from 0 or from 1 is not told
-        photo = np.stack([np.asarray(widths, np.float32), np.asarray(heights, np.float32)], axis=1)
-        outside = np.flatnonzero((places > photo[:, None]).any(axis=(1, 2)))
-        if len(outside):
-            first = int(outside[0])
-            raise SourceError(
-                f"{self.path}: {len(outside):,} photos have landmarks outside them, such as {files[first]} of "
-                f"{heights[first]} x {widths[first]} pixels (height x width), {places[first].tolist()} (x, y): is the "
-                "list that of these photos? CelebA's for its aligned photos is list_landmarks_align_celeba.txt"
-            )
+        known = _inside(places, box) & ~np.array([file in turned for file in files], np.bool_)[:, None]
         places -= np.array([box.left, box.top], np.float32)
-        inside = ((places >= 0) & (places <= np.array([box.width - 1, box.height - 1], np.float32))).all(axis=2)
-        inside &= ~np.array([file in turned for file in files], np.bool_)[:, None]
-        places[~inside] = np.nan
+        places[~known] = np.nan
         return places
+
+
+def _inside(places: Places, box: Crop) -> npt.NDArray[np.bool_]:
+    """Which places of a photo lie in its crop. Shapes: (N, 5, 2) -> (N, 5)."""
+    first = np.array([box.left, box.top], np.float32)
+    last = first + np.array([box.width - 1, box.height - 1], np.float32)
+    inside: npt.NDArray[np.bool_] = np.all((places >= first) & (places <= last), axis=2)
+    return inside
 
 
 def read_landmarks(path: Path, text: str) -> Landmarks:
@@ -127,11 +127,11 @@ def read_landmarks(path: Path, text: str) -> Landmarks:
 
 
 def _places(fields: Sequence[str]) -> list[float] | None:
-    """The numbers of a row; None where they are no places of a photo."""
+    """The numbers of a row; None where they are no places."""
     if len(fields) != 1 + len(COLUMNS) or not is_photo(fields[0]):
         return None
     try:
         places = [float(field) for field in fields[1:]]
     except ValueError:
         return None
-    return places if all(math.isfinite(place) and place >= 0 for place in places) else None
+    return places if all(map(math.isfinite, places)) else None

@@ -93,6 +93,8 @@ def run(params: Params, *, source: Path, raw: Path, out: Path, recorder: Recorde
     info = read_source(raw)
     files = reopened(info, source, raw)
     listing = files.listing()
+    if listing.landmarks is not None:
+        listing.landmarks.check(settings.crop)
     groups, dropped = plan(listing, settings)
     with written_rows(params, groups, files.images, raw, out) as (partial, made, done):
         unused = Unused(listed(listing), list(listing.rejected), dropped)
@@ -165,15 +167,11 @@ class Unused:
 
 
 def landmarks_of(made: "Made", landmarks: Landmarks | None, settings: PrepareFaces) -> Places | None:
-    """Where the landmarks of all rows lie in their crops; None where the source brings none.
-
-    Raises:
-        SourceError: one lies outside its photo.
-    """
+    """Where the landmarks of all rows lie in their crops; None where the source brings none."""
     if landmarks is None:
         return None
     turned = {file for file, what in made.converted if "turned" in what}  # a list knows nothing of EXIF
-    return landmarks.in_crops(made.files, made.heights, made.widths, settings.crop, turned)
+    return landmarks.in_crops(made.files, settings.crop, turned)
 
 
 def finish(

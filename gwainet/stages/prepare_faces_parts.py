@@ -67,6 +67,8 @@ def write_part(params: Params, part: int, parts: int, *, source: Path, raw: Path
     info = read_source(raw)
     files = reopened(info, source, raw)
     listing = files.listing()
+    if listing.landmarks is not None:
+        listing.landmarks.check(settings.crop)
     groups, dropped = plan(listing, settings)
     own = share(groups, part, parts)
     photos = sum(len(group.entries) for group in own)
