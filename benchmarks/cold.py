@@ -1,7 +1,8 @@
 """Random pairs (target, guide) whose pages are not in memory, as in a first epoch: the mapped array and raw LMDB.
 
-Before each turn a form drops its pages. No page is dropped that is mapped, here or by another process, so each form has
-a copy of its store for itself and opens it again for every turn.
+Before each turn a form drops its pages, which works on Linux and where temporary files lie on a disk. No page is
+dropped that is mapped, here or by another process, so each form has a copy of its store for itself and opens it again
+for every turn.
 """
 
 import atexit
@@ -41,6 +42,7 @@ def reading(name: str, opening: Callable[[Path], AbstractContextManager[_Opened]
     atexit.register(shutil.rmtree, own, ignore_errors=True)
     store = own / name
     shutil.copytree(prepared() / name, store)
+    _check_disk(own)
     faces = Faces(prepared() / "faces")  # for its manifest: none of its pictures is read
     turns = ExitStack()
 
@@ -65,6 +67,27 @@ def reading(name: str, opening: Callable[[Path], AbstractContextManager[_Opened]
         return {"first batch": first}
 
     return work
+
+
+def _check_disk(folder: Path) -> None:
+    """Write a file, drop its pages and read it.
+
+    Raises:
+        RuntimeError: it did not come from a disk.
+    """
+    probe = folder / "probe"
+    probe.write_bytes(bytes(2**20))
+    _drop(probe)
+    before = bytes_read()
+    probe.read_bytes()
+    if bytes_read() == before:
+        raise RuntimeError(f"{folder} lies in memory: set TMPDIR to a folder on a disk")
+
+
+def bytes_read() -> int:
+    """What this process has read from disks so far."""
+    lines = Path("/proc/self/io").read_text(encoding="ascii").splitlines()
+    return int(next(line for line in lines if line.startswith("read_bytes")).split()[1])
 
 
 def _drop(file: Path) -> None:

@@ -38,17 +38,24 @@ def structure(prepared: Prepared) -> dict[str, pd.DataFrame]:
         for name, kind in KINDS.items()
     ]
     arrays = [
-        {
-            "file": file,
-            "images": len(array) if array.ndim else 0,
-            "rows": len(manifest),
-            "size": " x ".join(map(str, array.shape[1:])) + f" {array.dtype}",
-            "expected_size": f"{info.height // scale} x {info.width // scale} x 3 uint8",
-            "divisible": info.height % SCALE == info.width % SCALE == 0 if scale == 1 else None,
-        }
+        _size_of(file, array, len(manifest), f"{info.height // scale} x {info.width // scale} x 3 uint8")
         for file, array, scale in (("hr.npy", prepared.hr, 1), ("lr.npy", prepared.lr, SCALE))
     ]
+    arrays[0]["divisible"] = info.height % SCALE == info.width % SCALE == 0
+    if prepared.landmarks is not None:
+        arrays.append(_size_of("landmarks.npy", prepared.landmarks, len(manifest), "5 x 2 float32"))
     return {"columns": pd.DataFrame(columns), "arrays": pd.DataFrame(arrays)}
+
+
+def _size_of(file: str, array: npt.NDArray[Any], rows: int, expected: str) -> dict[str, Any]:
+    return {
+        "file": file,
+        "images": len(array) if array.ndim else 0,
+        "rows": rows,
+        "size": " x ".join(map(str, array.shape[1:])) + f" {array.dtype}",
+        "expected_size": expected,
+        "divisible": None,
+    }
 
 
 def _kind(column: "pd.Series[Any]") -> str:
@@ -153,6 +160,10 @@ def _images(prepared: Prepared, pixels: Pixels) -> pd.DataFrame:
         crop_height=info.height,
         crop_width=info.width,
     )
+    if prepared.landmarks is not None:
+        last = np.array([info.width - 1, info.height - 1])
+        inside = np.isnan(prepared.landmarks) | ((prepared.landmarks >= 0) & (prepared.landmarks <= last))
+        table["landmarks_outside"] = (~inside.all(axis=2)).sum(axis=1)
     for column, facts in (
         ("guide", ("identity", "split", "sha256", "source_file")),
         ("other_guide", ("identity", "split")),

@@ -23,7 +23,7 @@ Split = Literal["train", "validation", "test"]
 Rows = npt.NDArray[np.int64]
 Places = TypeVar("Places", Rows, torch.Tensor)  # int64, on the host or on a device
 
-LANDMARKS = 5  # of a face: both eyes, nose, both corners of the mouth
+POINTS = 5  # landmarks of a face: both eyes, nose, both corners of the mouth
 _AGAIN = "run prepare_faces again"
 
 
@@ -158,7 +158,7 @@ class Faces:
         self._fits("hr.npy", self.hr, (count, height, width, 3), directory)
         self._fits("lr.npy", self.lr, (count, height // SCALE, width // SCALE, 3), directory)
         if self.landmarks is not None:
-            self._fits("landmarks.npy", self.landmarks, (count, LANDMARKS, 2), directory, np.float32)
+            self._fits("landmarks.npy", self.landmarks, (count, POINTS, 2), directory, np.float32)
         changes = np.r_[True, (identity[1:] != identity[:-1]) | (split[1:] != split[:-1]), True]
         self.offsets: Rows = np.flatnonzero(changes[: count + 1]).astype(np.int64)
         counts = np.diff(self.offsets)
@@ -185,6 +185,11 @@ class Faces:
                 f"{directory}: {name} holds {found}, but faces.json and the manifest tell of {shape}, "
                 f"{kind.__name__}: {_AGAIN}"
             )
+
+    @property
+    def has_landmarks(self) -> bool:
+        """Whether there are landmarks, and a face of which all are known."""
+        return self.landmarks is not None and self.info["landmarks"] > 0
 
     def targets(self, split: Split) -> Rows:
         """Rows of a split that are to be super-resolved."""

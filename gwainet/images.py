@@ -39,6 +39,10 @@ DAMAGE = (
 )
 
 
+# what NumPy lets through: of an empty file, a header cut in brackets, numbers beyond 64 bits, a file like a zip, ...
+BAD_ARRAY = (EOFError, tokenize.TokenError, OverflowError, SyntaxError, TypeError, zipfile.BadZipFile)
+
+
 def mapped(path: Path) -> npt.NDArray[Any]:
     """The array of a `.npy` file, read when it is needed.
 
@@ -48,8 +52,7 @@ def mapped(path: Path) -> npt.NDArray[Any]:
     """
     try:
         array: npt.NDArray[Any] = np.load(path, mmap_mode="r")
-    # what NumPy lets through: of an empty file, a header cut in brackets, numbers beyond 64 bits, a file like a zip
-    except (EOFError, tokenize.TokenError, OverflowError, zipfile.BadZipFile) as error:
+    except BAD_ARRAY as error:
         raise ValueError(f"{path.name} is no whole array: {error}") from error
     return array
 

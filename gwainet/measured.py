@@ -53,6 +53,7 @@ class Info(BaseModel):
     dropped: dict[str, int]
     digest: str
     source_digest: str
+    landmarks: int | None = None  # faces with all of them; None where the source brings none
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Prepared:
     manifest: pd.DataFrame
     hr: Uint8
     lr: Uint8
+    landmarks: npt.NDArray[np.float32] | None = None  # (N, 5, 2), pixels of the crop, NaN where not known
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ def open_prepared(faces: Path) -> Prepared:
         info = Info.model_validate(json.loads((faces / "faces.json").read_text(encoding="utf-8")))
         manifest = pd.read_parquet(faces / "manifest.parquet")
         hr, lr = (mapped(faces / name) for name in ("hr.npy", "lr.npy"))
+        landmarks = None if info.landmarks is None else mapped(faces / "landmarks.npy")
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise DataError(f"{faces / 'faces.json'} is not what docs/formats.md promises ({problems}): {again}") from error
@@ -116,7 +119,7 @@ def open_prepared(faces: Path) -> Prepared:
         raise DataError(f"{faces} holds no complete prepared faces ({error}): {again}") from error
     if manifest.empty:
         raise DataError(f"{faces} has no images at all: see rejected.csv there for the reasons, then {again}")
-    return Prepared(info, manifest.reset_index(drop=True), hr, lr)
+    return Prepared(info, manifest.reset_index(drop=True), hr, lr, landmarks)
 
 
 def measure(prepared: Prepared) -> Pixels:

@@ -120,6 +120,7 @@ def contract(
     split_by_image: bool = False,
     guides_given: bool = False,
     labels: bool = False,
+    landmarks: bool = False,
     earlier: bool = False,
 ) -> list[Rule]:
     """All rules, in the order in which people should read them.
@@ -131,6 +132,7 @@ def contract(
             a photo that guides several targets, may stand in several splits.
         guides_given: the source brings each target's guide (`pairs`), so that there was no other choice.
         labels: the faces were described, so that doubtful labels can be told.
+        landmarks: the faces have some.
         earlier: there is an accepted data set to compare with.
     """
     rules = [
@@ -526,6 +528,18 @@ def contract(
             (*_WHO, "guide_row", "guide_source_file", "guide_correlation"),
         )
     )
+    if landmarks:
+        rules.append(
+            Rule(
+                "landmarks_in_crop",
+                "Pictures",
+                "Every landmark that is known lies in its crop.",
+                "GFRNet-style, landmarks, is led by them.",
+                "images",
+                _in_set("landmarks_outside", 0),
+                (*_WHO, "landmarks_outside"),
+            )
+        )
     return sorted(rules, key=lambda rule: GROUPS.index(rule.group))
 
 
@@ -538,6 +552,7 @@ def contract_of(params: Params) -> list[Rule]:
         split_by_image=pairs and params.prepare_faces.split_pairs_by == "image",
         guides_given=pairs,
         labels=params.check_faces.identity != "off",
+        landmarks=params.fetch_faces.source in ("drawn", "celeba"),
         earlier=True,
     )
 

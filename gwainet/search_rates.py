@@ -31,7 +31,7 @@ from gwainet.training import session
 OURS = "guided"  # the variant of train_psnr whose rate is searched beside the others'
 SYSTEMS = (*STAGES["train_baselines"].variants, OURS)
 FORMAT = 2
-_RATES = ("learning_rate", "learning_rates", "more_seeds")  # params that are no part of a trial's budget
+_NOT_OF_THE_BUDGET = ("learning_rate", "learning_rates", "more_seeds")  # params that are no part of a trial's budget
 # editing anything else leaves finished trials as they are
 CODE = (*session.CODE, "baselines", "macs.py", "stages/train_baselines.py", "stages/train_psnr.py")
 
@@ -119,7 +119,7 @@ def search(params: Params, root: Path, store: Path, systems: Sequence[str] = SYS
 def _trained(params: Params, root: Path, systems: Sequence[str]) -> Iterator[str]:
     """Those that the data can train; says which cannot be."""
     paths = STAGES["train_baselines"].paths(params.profile, root=root)
-    landmarks = open_checked(paths["faces"], paths["passed"]).landmarks is not None
+    landmarks = open_checked(paths["faces"], paths["passed"]).has_landmarks
     for system in systems:
         baseline = next((name for name in BASELINES if name == system), None)
         reason = None if baseline is None else untrained(params, baseline, landmarks)
@@ -148,7 +148,7 @@ def _facts(params: Params, root: Path) -> dict[str, Any]:
     return {
         "faces": open_checked(paths["faces"], paths["passed"]).digest,
         "share": params.search_rates.share,
-        "params": {name: value for name, value in values.items() if name.split(".")[1] not in _RATES},
+        "params": {name: value for name, value in values.items() if name.split(".")[1] not in _NOT_OF_THE_BUDGET},
     }
 
 

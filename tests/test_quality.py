@@ -118,9 +118,9 @@ def test_a_rule_that_allows_for_some_holds_and_names_them():
 
 def test_what_is_not_there_to_be_checked_is_no_rule():
     names = {rule.name for rule in contract(CheckFaces(), 0.85)}
-    everything = {rule.name for rule in contract(CheckFaces(), 0.85, labels=True, earlier=True)}
+    everything = {rule.name for rule in contract(CheckFaces(), 0.85, labels=True, landmarks=True, earlier=True)}
     given = {rule.name for rule in contract(CheckFaces(), 0.85, guides_given=True)}
-    assert everything - names == {"labels_plausible", "distributions_as_before"}
+    assert everything - names == {"labels_plausible", "landmarks_in_crop", "distributions_as_before"}
     assert names - given == {"guide_is_no_near_duplicate"}
 
 

@@ -306,7 +306,7 @@ def make_phase(
         DataError: the system needs landmarks for its steps, and the faces have none.
     """
     facts = SYSTEMS[settings.system]
-    if facts.landmarks and faces.landmarks is None and settings.epochs:
+    if facts.landmarks and not faces.has_landmarks and settings.epochs:
         raise DataError(f"{settings.system} needs landmarks: {ADD_LANDMARKS}")
     if not facts.critic:
         return ContentPhase(baseline, faces, settings, device)

@@ -18,7 +18,7 @@ from gwainet.progress import progress
 from gwainet.workers import cores, ordered_map
 
 IMAGES, IDENTITIES, PARTITION = "img_align_celeba.zip", "identity_CelebA.txt", "list_eval_partition.txt"
-LANDMARKS = "list_landmarks_align_celeba.txt"
+LANDMARKS_LIST = "list_landmarks_align_celeba.txt"
 _COLUMNS = " ".join(
     f"{point}_{axis}" for point in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth") for axis in "xy"
 )
@@ -124,5 +124,5 @@ def write_people(params: DrawnPeople, out: Path, workers: int = 0) -> Counts:
     partition = "".join(f"{name} {layout.partition[identity]}\n" for name, (identity, _) in rows)
     (out / PARTITION).write_text(partition, encoding="ascii")
     places = "".join(f"{name} {drawn[identity][photo][1]}\n" for name, (identity, photo) in rows)
-    (out / LANDMARKS).write_text(f"{len(rows)}\n{_COLUMNS}\n{places}", encoding="ascii")
+    (out / LANDMARKS_LIST).write_text(f"{len(rows)}\n{_COLUMNS}\n{places}", encoding="ascii")
     return Counts(len(layout.order), params.people)

@@ -11,7 +11,7 @@ import torch
 from gwainet.baselines.budget import may_have_landmarks, settings_for, uses_features
 from gwainet.baselines.model import SYSTEMS, build_baseline
 from gwainet.baselines.phases import make_phase
-from gwainet.dataset import LANDMARKS, Faces
+from gwainet.dataset import POINTS, Faces
 from gwainet.files import write_json
 from gwainet.images import downscale
 from gwainet.nets.inet import PairHead
@@ -60,7 +60,7 @@ def write_noise(directory: Path, height: int, width: int, targets: int = VALIDAT
         "other_guide_row": -1,
     }
     pd.DataFrame(manifest).to_parquet(directory / "manifest.parquet", index=False)
-    places = random.uniform(0, min(height, width) - 1, (count, LANDMARKS, 2))
+    places = random.uniform(0, min(height, width) - 1, (count, POINTS, 2))
     np.save(directory / "landmarks.npy", places.astype(np.float32))
     means = {"lr": [0.5] * 3, "hr": [0.5] * 3}
     write_json(

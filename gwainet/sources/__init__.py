@@ -13,13 +13,11 @@ from typing import Any, TypedDict
 from gwainet.errors import SourceError
 from gwainet.params import FetchFaces
 from gwainet.sources import celeba, folder, pairs
-from gwainet.sources.names import IMAGE_SUFFIXES
 from gwainet.sources.photo import SPLITS, Listing, Photo, Rejection
 from gwainet.sources.store import Store, ZipStore, decode_text, open_store, read_list, size_and_digest
 
 __all__ = [
     "DRAWN_FILES",
-    "IMAGE_SUFFIXES",
     "SPLITS",
     "FileEntry",
     "Files",

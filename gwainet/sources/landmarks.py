@@ -46,21 +46,22 @@ class Landmarks:
         """Stop before any photo is decoded where the list is hardly that of photos that are to be cropped so.
 
         Raises:
-            SourceError: most photos have no place in their crop.
+            SourceError: most of the places lie outside the crop.
         """
-        nowhere = int((~_inside(self.places[list(self.rows.values())], box)).all(axis=1).sum())
-        if 2 * nowhere > len(self.rows):
+        inside = float(_inside(self.places[list(self.rows.values())], box).mean())
+        if inside < 0.5:  # of the right list and an aligned face's crop nearly all are inside
             raise SourceError(
-                f"{self.path}: {nowhere:,} of {len(self.rows):,} photos have no landmark in the crop of "
-                f"{box.height} x {box.width} pixels from ({box.top}, {box.left}) on (rows, columns): is the list that "
-                "of these photos? CelebA's for its aligned photos is list_landmarks_align_celeba.txt. Without any "
-                "list, all but train_baselines@gfrnet_landmarks is trained"
+                f"{self.path}: {inside:.0%} of the landmarks lie in the crop of {box.height} x {box.width} pixels from "
+                f"({box.top}, {box.left}) on (rows, columns): is the list that of these photos? CelebA's for its "
+                "aligned photos is list_landmarks_align_celeba.txt. Without any list, all but "
+                "train_baselines@gfrnet_landmarks is trained"
             )
 
     def in_crops(self, files: Sequence[str], box: Crop, turned: Container[str] = ()) -> Places:
         """Where the landmarks of photos lie in their crops. Crops are cut out, never scaled.
 
-        Shapes: N -> (N, 5, 2), pixels of the crop; NaN: not known, or outside the crop, and so outside the photo.
+        Shapes: N -> (N, 5, 2), pixels of the crop; NaN: not known, or outside the crop, as is
+        all that lies outside the photo.
 
         Args:
             files: the photos.

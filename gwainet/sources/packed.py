@@ -2,7 +2,6 @@
 
 import math
 import re
-import tokenize
 from collections.abc import Sequence
 from io import BytesIO, RawIOBase
 from itertools import groupby
@@ -12,7 +11,7 @@ import numpy as np
 
 from gwainet.duplicates import SIDE
 from gwainet.errors import DataError
-from gwainet.images import Uint8
+from gwainet.images import BAD_ARRAY, Uint8
 from gwainet.params import SCALE, Crop
 
 _HEADER = {"descr": "|u1", "fortran_order": False}
@@ -86,7 +85,7 @@ class PackedPictures:
             try:
                 np.lib.format.read_magic(source)
                 (count, *shape), _, kind = np.lib.format.read_array_header_1_0(source)
-            except (ValueError, EOFError, tokenize.TokenError) as error:  # the last one: of a header cut in brackets
+            except (ValueError, *BAD_ARRAY) as error:
                 raise DataError(f"{path} is no array of pictures ({error}): prepare its part again") from error
             self._file.seek(self._head + start * self.size)
             copied = 0

@@ -172,8 +172,8 @@ def run(
     others = _load_baselines({name: weights[name] for name in BASELINES}, device)
     untrained = {
         name: "the data has no landmarks, which its training needs"
-        if BASELINE_FACTS[name].landmarks and prepared.landmarks is None
-        else "its training was planned to have no steps"
+        if BASELINE_FACTS[name].landmarks and not prepared.has_landmarks
+        else "train_baselines gives its training no steps"
         for name in BASELINES
         if name not in others
     }

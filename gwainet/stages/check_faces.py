@@ -59,6 +59,7 @@ def run(params: Params, *, faces: Path, out: Path, recorder: Recorder) -> None:
         split_by_image=by_image,
         guides_given=prepared.info.source == "pairs",
         labels=describes,
+        landmarks=prepared.landmarks is not None,
         earlier=earlier is not None,
     )
     say(f"Checking {len(rules)} expectations")

@@ -56,7 +56,8 @@ def run(params: Params, *, source: Path, out: Path, recorder: Recorder) -> None:
     if settings.source == "celeba" and "landmarks" not in files.paths:
         say(
             f"No landmarks: {source / settings.landmarks} is not there, which train_baselines@gfrnet_landmarks needs "
-            "to be trained, and nothing else"
+            "to be trained, and nothing else. If you want that, bring it now: later it changes the data, and all is "
+            "trained again"
         )
     if not inside_raw:
         say(f"Licence: {licence(settings.source, settings.images)}")

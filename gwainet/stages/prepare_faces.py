@@ -43,7 +43,7 @@ from gwainet.sources.packed import FaceArrays, picture_bytes
 from gwainet.sources.photo import check_disjoint
 
 SMALL = FaceArrays.NAMES[2]
-LANDMARKS = "landmarks.npy"
+LANDMARKS_FILE = "landmarks.npy"
 _PEOPLE_PER_SPLIT = 2  # another person's guide (GWAnet-R, D9) must come from the same split
 _SHEET_FACES = 12
 _CHUNK = 1 << 16  # rows that are Python's objects at a time
@@ -93,8 +93,6 @@ def run(params: Params, *, source: Path, raw: Path, out: Path, recorder: Recorde
     info = read_source(raw)
     files = reopened(info, source, raw)
     listing = files.listing()
-    if listing.landmarks is not None:
-        listing.landmarks.check(settings.crop)
     groups, dropped = plan(listing, settings)
     with written_rows(params, groups, files.images, raw, out) as (partial, made, done):
         unused = Unused(listed(listing), list(listing.rejected), dropped)
@@ -216,7 +214,7 @@ def finish(
         "source_digest": source_digest,
     }
     if landmarks is not None:
-        np.save(directory / LANDMARKS, landmarks)
+        np.save(directory / LANDMARKS_FILE, landmarks)
         facts["landmarks"] = int(np.isfinite(landmarks).all(axis=(1, 2)).sum())
     write_json(directory / "faces.json", facts)
     lines = sorted((r.file, r.reason, r.detail) for r in (*rejected, *dropped))
@@ -267,7 +265,13 @@ def plan(listing: Listing, settings: PrepareFaces) -> tuple[list[Group], list[Re
     2. `max_identities` of the rest are drawn; where the source brings splits, two of each split, then in proportion.
     3. Where the source brings no split, people (or pairs, D11) are drawn into test and validation by their shares, two
        at least, and the rest is the training split.
+
+    Raises:
+        SourceError: a person lies in two splits; or the landmarks are not those of these photos.
+        DataError: too few people.
     """
+    if listing.landmarks is not None:
+        listing.landmarks.check(settings.crop)
     units: dict[_Key, list[Photo]] = defaultdict(list)
     for photo in listing.photos:
         units[photo.split, photo.identity].append(photo)
@@ -782,7 +786,7 @@ def _report(profile: str, facts: Mapping[str, Any], out: Path, recorder: Recorde
     )
     say(f"prepare_faces: {counts}")
     if "landmarks" in facts:
-        say(f"landmarks: all five of {facts['landmarks']:,} faces, in {out / LANDMARKS}")
+        say(f"landmarks: all five of {facts['landmarks']:,} faces, in {out / LANDMARKS_FILE}")
     for group, file in (("rejected", "rejected.csv"), ("dropped", "rejected.csv"), ("converted", "converted.csv")):
         if facts[group]:
             counts = ", ".join(f"{reason} {count:,}" for reason, count in facts[group].items())

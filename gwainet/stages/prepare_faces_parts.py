@@ -18,6 +18,7 @@ import pandas as pd
 
 from gwainet.errors import DataError
 from gwainet.files import file_digest, staged_directory, write_json
+from gwainet.images import mapped
 from gwainet.params import Params
 from gwainet.progress import progress, say
 from gwainet.recorder import Recorder
@@ -25,7 +26,7 @@ from gwainet.sources import Rejection
 from gwainet.sources.landmarks import POINTS, Places
 from gwainet.sources.packed import FaceArrays
 from gwainet.stages.prepare_faces import (
-    LANDMARKS,
+    LANDMARKS_FILE,
     SMALL,
     Group,
     Made,
@@ -67,8 +68,6 @@ def write_part(params: Params, part: int, parts: int, *, source: Path, raw: Path
     info = read_source(raw)
     files = reopened(info, source, raw)
     listing = files.listing()
-    if listing.landmarks is not None:
-        listing.landmarks.check(settings.crop)
     groups, dropped = plan(listing, settings)
     own = share(groups, part, parts)
     photos = sum(len(group.entries) for group in own)
@@ -76,7 +75,7 @@ def write_part(params: Params, part: int, parts: int, *, source: Path, raw: Path
         made.rows().to_parquet(partial / "rows.parquet", index=False)
         places = landmarks_of(made, listing.landmarks, settings)
         if places is not None:  # the merge opens no list
-            np.save(partial / LANDMARKS, places)
+            np.save(partial / LANDMARKS_FILE, places)
         facts = {
             "format": FORMAT,
             "part": part,
@@ -211,10 +210,10 @@ def _rows(folder: Path) -> pd.DataFrame:
 
 def _landmarks(folder: Path, count: int) -> Places:
     """Of a part's rows."""
-    path = folder / LANDMARKS
+    path = folder / LANDMARKS_FILE
     try:
-        places: Places = np.load(path)
-    except (OSError, ValueError, EOFError) as error:
+        places: Places = mapped(path)
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({error}): prepare this part again") from error
     if places.shape != (count, len(POINTS), 2) or places.dtype != np.float32:
         raise DataError(f"{path} holds {places.shape}, {places.dtype}, for {count:,} rows: prepare this part again")

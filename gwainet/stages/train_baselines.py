@@ -48,12 +48,11 @@ def run(
     if system is None:
         raise ParamsError(f"there is no system `{variant}`; there are {', '.join(SYSTEMS)}")
     data = open_checked(faces, passed)
-    has_landmarks = data.landmarks is not None
-    if reason := untrained(params, system, has_landmarks):
+    if reason := untrained(params, system, data.has_landmarks):
         say(f"{STAGE.name}@{system} is not trained, and the benchmark leaves it out: {reason}")
 
     def train(one: OneSeed) -> None:
-        settings = settings_for(one.params, system, data.height, data.width, has_landmarks)
+        settings = settings_for(one.params, system, data.height, data.width, data.has_landmarks)
         inputs = {} if one.start is None else {"start": one.start / "weights.safetensors"}
         if uses_features(settings):
             inputs["inet"] = inet / "weights.safetensors"

@@ -9,6 +9,8 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from gwainet.errors import CheckpointError
 from gwainet.files import write_json
 from gwainet.params import Params, SeveralSeeds
@@ -131,10 +133,12 @@ def seeds_of(folder: Path, stage: str) -> list[int]:
     """
     path = folder / SEEDS / _FILE
     try:
-        return [int(seed) for seed in json.loads(path.read_text(encoding="utf-8"))["seeds"]]
+        return TypeAdapter(list[int]).validate_python(
+            json.loads(path.read_text(encoding="utf-8"))["seeds"], strict=True
+        )
     except FileNotFoundError:
         return []
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:  # pydantic's is a ValueError
         raise CheckpointError(f"{path} is damaged ({error}): run {stage}@{folder.name} again") from error
 
 

@@ -15,6 +15,7 @@ from gwainet.errors import ContractError, DataError
 from gwainet.images import Uint8, downscale
 from gwainet.params import Params, check_params
 from gwainet.recorder import NullRecorder
+from gwainet.sources.landmarks import Places
 from gwainet.stages import check_faces
 from tests.faces import channel_means, write_faces
 
@@ -584,3 +585,61 @@ def test_unreadable_faces_are_refused_and_nothing_is_written(valid: Path, tmp_pa
         check_faces.run(params(), faces=tmp_path / "faces", out=tmp_path / "out", recorder=NullRecorder())
     assert "run prepare_faces again" in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["faces"]
+
+
+def with_landmarks(directory: Path, places: Places) -> Path:
+    """Faces that have landmarks, as far as the contract can tell."""
+    np.save(directory / "landmarks.npy", places)
+    info = json.loads((directory / "faces.json").read_text())
+    (directory / "faces.json").write_text(json.dumps({**info, "landmarks": len(places)}))
+    return directory
+
+
+@pytest.fixture
+def places(valid: Path, tmp_path: Path) -> Places:
+    """Of the valid faces, which are copied: the corners of each crop, and one that is not known."""
+    shutil.copytree(valid, tmp_path / "faces")
+    last = [np.load(valid / "hr.npy").shape[2] - 1, np.load(valid / "hr.npy").shape[1] - 1]
+    corners = [[0, 0], last, [0, last[1]], [last[0], 0], [np.nan, np.nan]]
+    return np.array([corners] * sum(PHOTOS.values()), np.float32)
+
+
+def results_of(directory: Path) -> dict[str, str]:
+    try:
+        check_faces.run(params(), faces=directory / "faces", out=directory / "out", recorder=NullRecorder())
+    except ContractError:
+        assert not (directory / "out" / "passed.json").exists()
+    found = json.loads((directory / "out" / "validation.json").read_text())["expectations"]
+    return {item["name"]: item["result"] for item in found}
+
+
+def test_landmarks_at_the_edge_of_their_crops_hold(places: Places, tmp_path: Path):
+    with_landmarks(tmp_path / "faces", places)
+    assert set(results_of(tmp_path).values()) == {"held"}
+    assert "landmarks_in_crop" in results_of(tmp_path)
+
+
+@pytest.mark.parametrize("place", [-0.5, 48.0, np.inf])
+def test_a_landmark_outside_its_crop_fails_the_contract(places: Places, tmp_path: Path, place: float):
+    places[7, 2, 1] = place
+    with_landmarks(tmp_path / "faces", places)
+    assert [name for name, result in results_of(tmp_path).items() if result == "failed"] == ["landmarks_in_crop"]
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        (lambda x: x[:-1], "rows_match_arrays"),
+        (lambda x: x[:, :4], "sizes_as_recorded"),
+        (np.float64, "sizes_as_recorded"),
+    ],
+)
+def test_landmarks_of_another_size_fail_the_contract(places: Places, tmp_path: Path, change, rule: str):
+    with_landmarks(tmp_path / "faces", change(places))
+    assert [name for name, result in results_of(tmp_path).items() if result == "failed"] == [rule]
+
+
+def test_landmarks_that_are_gone_are_a_data_error(places: Places, tmp_path: Path):
+    (with_landmarks(tmp_path / "faces", places) / "landmarks.npy").unlink()
+    with pytest.raises(DataError, match=r"landmarks\.npy"):
+        results_of(tmp_path)
