@@ -60,11 +60,12 @@ def run_local_command(
         from pipeline.local import run_local
 
         made = run_local(loaded, settings, root, out or root / ".gwainet" / "kubeflow", retries, image)
+        wide = 1 + max(map(len, made))
         for stage, folder in made.items():
-            typer.echo(f"{stage:>26}: {folder}")
-        typer.echo(f"{'benchmark':>26}: {made['benchmark'] / 'benchmark.html'}")
-        typer.echo(f"{'data report':>26}: {made['check_faces'] / 'report.html'}")
-        typer.echo(f"{'runs':>26}: {tracking.where(root)}")
+            typer.echo(f"{stage:>{wide}}: {folder}")
+        typer.echo(f"{'benchmark':>{wide}}: {made['benchmark'] / 'benchmark.html'}")
+        typer.echo(f"{'data report':>{wide}}: {made['check_faces'] / 'report.html'}")
+        typer.echo(f"{'runs':>{wide}}: {tracking.where(root)}")
 
 
 client_commands.register(app)

@@ -96,7 +96,7 @@ def test_four_parts_of_which_one_is_killed_give_the_files_of_one_stage(
     alone, merged = (run / task / "out" for task in ("prepare-faces", "prepare-faces-merge"))
     names = {path.name for path in alone.iterdir()}
     assert names == {path.name for path in merged.iterdir()} == {
-        "faces.json", "hr.npy", "lr.npy", "manifest.parquet", "rejected.csv",
+        "converted.csv", "faces.json", "hr.npy", "lr.npy", "manifest.parquet", "rejected.csv",
     }  # fmt: skip
     for name in names:
         assert (merged / name).read_bytes() == (alone / name).read_bytes(), name
