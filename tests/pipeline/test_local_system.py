@@ -67,8 +67,8 @@ def test_every_file_is_the_one_that_dvc_repro_made(
         for folder in (Path(folders["register_model"]), project.root / dvc_folder("register_model"))
     ]
     # another run registered it, in a registry of its own; the report's digest covers costs.csv, which tells seconds
-    different = {key for key in registered[0] if registered[0][key] != registered[1][key]}
-    assert different == {"run_id", "model_id", "report_digest"}
+    changed = {key for key in registered[0] if registered[0][key] != registered[1][key]}
+    assert changed == {"run_id", "model_id", "report_digest"}
     assert registered[0]["version"] == "1"
     assert re.search(r"benchmark: /\S+/benchmark\.html$", printed, re.MULTILINE)
 
