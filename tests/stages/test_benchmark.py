@@ -649,7 +649,7 @@ def test_the_page_says_which_system_the_data_cannot_train_and_which_had_no_steps
     report = BenchmarkReport.model_validate_json((out / "benchmark.json").read_text())
     assert len(report.untrained) == len(OTHERS) - 2
     assert report.untrained["GFRNet-style, landmarks"] == "the data has no landmarks, which its training needs"
-    assert report.untrained["VDSR"] == "its training was planned to have no steps"
+    assert report.untrained["VDSR"] == "train_baselines gives its training no steps"
     page = " ".join((out / "benchmark.html").read_text().split())
     assert "in no row, as they were not trained: VDSR (its training was" in page
     assert "GFRNet-style, landmarks (the data has no landmarks, which its training needs)." in page
