@@ -651,7 +651,7 @@ def test_the_page_says_which_system_the_data_cannot_train_and_which_had_no_steps
     assert report.untrained["GFRNet-style, landmarks"] == "the data has no landmarks, which its training needs"
     assert report.untrained["VDSR"] == "train_baselines gives its training no steps"
     page = " ".join((out / "benchmark.html").read_text().split())
-    assert "in no row, as they were not trained: VDSR (its training was" in page
+    assert "in no row, as they were not trained: VDSR (train_baselines gives its training no steps)" in page
     assert "GFRNet-style, landmarks (the data has no landmarks, which its training needs)." in page
 
 
