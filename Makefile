@@ -50,7 +50,7 @@ repro: $(READY) ## run the whole pipeline: photos -> a trained, benchmarked, reg
 	@GWAINET_PIPELINE_KEY=$${GWAINET_PIPELINE_KEY:-make/$$(date -u +%Y%m%dT%H%M%SZ)-$$$$} dvc repro $(ARGS)
 	@python -m gwainet where
 
-test: $(READY) ## run the tests (under 15 minutes)
+test: $(READY) ## run the tests (some 17 minutes on two cores)
 	@echo "== test: the tests that need nothing but this installation; slow ones: make test-system"
 	@python -m pytest -m "not system" -n logical --maxprocesses 8 --dist loadfile $(ARGS)
 	@echo "test: all passed. Slow tests and those that need a browser or a server: make test-system"
