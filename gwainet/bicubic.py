@@ -66,18 +66,23 @@ def reduces_exactly(images: Uint8, scale: int) -> bool:
     return images.dtype == np.uint8 and channels == 3 and whole and images.size > 0
 
 
-def reduce_exactly(images: Uint8, scale: int) -> Uint8:
+def reduce_exactly(images: Uint8, scale: int, turned: compiled.Turned | None = None) -> Uint8:
     """Pictures `scale` times smaller: what Pillow's BICUBIC gives, to the bit.
 
-    Shapes: (..., H, W, 3) -> (..., H/scale, W/scale, 3); of a shape that `reduces_exactly`.
+    Shapes: (..., H, W, 3) -> (..., H/scale, W/scale, 3); of a shape that `reduces_exactly`. `turned` are all of the
+    pictures, where somebody has turned them already.
     """
     *batch, height, width, channels = images.shape
     across, down = _pass(width, width // scale, height * channels), _pass(height, height // scale, width // scale)
     pictures = images.reshape(-1, height, width, channels)
     reduced = np.empty((len(pictures), height // scale, width // scale, channels), np.uint8)
+    if turned is not None:
+        reduced = turned.reduce(across.taps, down.taps)
+        return reduced.reshape(*batch, *reduced.shape[1:])
     if compiled.ready():
-        for picture, small in zip(pictures, reduced, strict=True):
-            compiled.reduce_picture(picture, across.taps, down.taps, small)
+        for start in range(0, len(pictures), compiled.TOGETHER):
+            part = slice(start, start + compiled.TOGETHER)
+            reduced[part] = compiled.Turned(pictures[part]).reduce(across.taps, down.taps)
         return reduced.reshape(*batch, *reduced.shape[1:])
     for start in range(0, len(pictures), _TOGETHER):
         part = pictures[start : start + _TOGETHER]

@@ -1,9 +1,9 @@
 """Loops over pixels that NumPy has no words for, compiled by Numba: exact integers, so they change no byte.
 
-Resampling goes over a picture that stands on its side, whose columns lie in memory one after the other: then all rows
-of a column are summed at once. To load the loops takes a process as long as they save on some thousands of pictures, so
-`expect` is told how many will come; without Numba, and for few pictures, callers take their other way to the same
-bytes.
+Resampling goes over pictures that stand on their sides, `Turned`, a few at once: all rows of a column, of all of them,
+lie in memory one after the other and are summed together. To load the loops takes a process as long as they save on
+some thousands of pictures, so `expect` is told how many will come; without Numba, and for few pictures, callers take
+their other way to the same bytes.
 """
 
 import importlib.util
@@ -22,6 +22,7 @@ except ImportError:  # NumPy turns pictures on their side as well, more slowly
 Uint8 = npt.NDArray[np.uint8]
 Int32 = npt.NDArray[np.int32]
 
+TOGETHER = 8  # pictures turned at once: with what is made of them, they stay in the cache
 PAYS_FROM = 5_000  # pictures: they save 100 us or more each, and loading takes 0.5 s (docs/performance.md)
 _BITS = 22  # of Pillow's integer weights
 _RED, _GREEN, _BLUE = 19595, 38470, 7471  # of Pillow's grey, in 2^-16
@@ -49,36 +50,57 @@ def ready() -> bool:
     return _loaded is not None
 
 
-def reduce_picture(picture: Uint8, across: "Taps", down: "Taps", reduced: Uint8) -> None:
-    """Resample rows, then columns, as Pillow does. Call it only when they are `ready`.
+class Turned:
+    """Pictures on their sides. Make it only when the loops are `ready`.
 
-    Shapes: picture (H, W, 3), across W -> w, down H -> h; reduced (h, w, 3) is written.
+    Args:
+        pictures: (n, H, W, C).
+
+    Attributes:
+        height: H.
+        columns: (W, C, n H).
     """
+
+    def __init__(self, pictures: Uint8) -> None:
+        count, self.height, width, channels = pictures.shape
+        rows = np.ascontiguousarray(pictures).reshape(count * self.height, width * channels)
+        sides = np.empty(rows.shape[::-1], np.uint8)
+        if cv2 is None:
+            np.copyto(sides, rows.T)
+        else:
+            cv2.transpose(rows, sides)
+        self.columns = sides.reshape(width, channels, count * self.height)
+
+    def reduce(self, across: "Taps", down: "Taps") -> Uint8:
+        """Resample rows, then columns, as Pillow does. Shapes: across W -> w, down H -> h; -> (n, h, w, C)."""
+        assert _loaded is not None
+        return _reduced(self.columns, self.height, across, down)
+
+    def reduce_grey(self, box: tuple[int, int, int, int], across: "Taps", down: "Taps") -> Uint8:
+        """A part in grey (Pillow's mode L), resampled as by Pillow.
+
+        Args:
+            box: left, top, right and bottom of the part.
+            across: from the part's width to w; of three channels.
+            down: from its height to h.
+
+        Returns:
+            (n, h, w).
+        """
+        assert _loaded is not None
+        left, top, right, bottom = box
+        count = self.columns.shape[2] // self.height
+        greys = np.empty((right - left, 1, count * (bottom - top)), np.uint8)
+        _loaded.grey(self.columns[left:right], self.height, top, bottom, greys[:, 0])
+        return _reduced(greys, bottom - top, across, down)[..., 0]
+
+
+def sum_products(words: npt.NDArray[np.uint32], factors: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Sums of words times factors, modulo 2^64. Call it only when they are `ready`. Shapes: (n, k), (k) -> (n)."""
     assert _loaded is not None
-    height, width, channels = picture.shape
-    sides = np.empty((width * channels, height), np.uint8)
-    _turn(picture.reshape(height, -1), sides)
-    _loaded.reduce(sides.reshape(width, channels, height), *across, *down, reduced)
-
-
-def reduce_grey(picture: Uint8, across: "Taps", down: "Taps", reduced: Uint8) -> None:
-    """A picture in grey (Pillow's mode L), resampled as by Pillow. Call it only when they are `ready`.
-
-    Shapes: picture (H, 3 W), its pixels' channels side by side; reduced (h, w) is written.
-    """
-    assert _loaded is not None
-    height, channels = len(picture), 3
-    sides = np.empty((picture.shape[1], height), np.uint8)
-    _turn(picture, sides)
-    greys = np.empty((len(sides) // channels, 1, height), np.uint8)
-    _loaded.grey(sides.reshape(-1, channels, height), greys[:, 0])
-    _loaded.reduce(greys, *across, *down, reduced[..., None])
-
-
-def sum_products(words: npt.NDArray[np.uint32], factors: npt.NDArray[np.uint64]) -> int:
-    """Sum of words times factors, modulo 2^64. Call it only when they are `ready`. Shapes: (n), (n)."""
-    assert _loaded is not None
-    return int(_loaded.products(words, factors))
+    totals = np.empty(len(words), np.uint64)
+    _loaded.products(words, factors, totals)
+    return totals
 
 
 Taps = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Int32]  # each output's first input, its end, its weights
@@ -89,11 +111,12 @@ def taps(first: npt.ArrayLike, ends: npt.ArrayLike, weights: npt.ArrayLike) -> T
     return np.array(first, np.int64), np.array(ends, np.int64), np.array(weights, np.int32)
 
 
-def _turn(rows: Uint8, sides: Uint8) -> None:
-    if cv2 is None:
-        np.copyto(sides, rows.T)
-    else:
-        cv2.transpose(rows, sides)
+def _reduced(columns: Uint8, height: int, across: Taps, down: Taps) -> Uint8:
+    assert _loaded is not None
+    count = columns.shape[2] // height
+    reduced = np.empty((count, len(down[0]), len(across[0]), columns.shape[1]), np.uint8)
+    _loaded.reduce(columns, height, *across, *down, reduced)
+    return reduced
 
 
 def _compile() -> SimpleNamespace:
@@ -109,7 +132,8 @@ def _compile() -> SimpleNamespace:
     half = 1 << (_BITS - 1)
 
     def reduce(
-        sides: Uint8,
+        columns: Uint8,
+        height: int,
         first: npt.NDArray[np.int64],
         ends: npt.NDArray[np.int64],
         weights: Int32,
@@ -118,67 +142,100 @@ def _compile() -> SimpleNamespace:
         weights_down: Int32,
         reduced: Uint8,
     ) -> None:
-        _, channels, height = sides.shape
+        _, channels, lines = columns.shape
         outputs = len(first)
-        rows = np.empty((height, outputs, channels), np.uint8)
-        sums = np.empty(height, np.int32)  # as wide as Pillow's: weights of a pass sum up to 1.4 at most
+        rows = np.empty((lines, outputs, channels), np.uint8)
+        sums = np.empty(lines, np.int32)  # as wide as Pillow's: weights of a pass sum up to 1.4 at most
         for output in range(outputs):
             count = ends[output] - first[output]
             for channel in range(channels):
                 sums[:] = half
                 tap = 0
-                while tap + 4 <= count:  # four at a time: sums are read and written a fourth as often
-                    w0, w1, w2, w3 = (
-                        weights[output, tap],
-                        weights[output, tap + 1],
-                        weights[output, tap + 2],
-                        weights[output, tap + 3],
-                    )
-                    place = first[output] + tap
+                while tap + 8 <= count:  # eight at a time: sums are read and written an eighth as often
+                    at = first[output] + tap
+                    w0, w1 = weights[output, tap], weights[output, tap + 1]
+                    w2, w3 = weights[output, tap + 2], weights[output, tap + 3]
+                    w4, w5 = weights[output, tap + 4], weights[output, tap + 5]
+                    w6, w7 = weights[output, tap + 6], weights[output, tap + 7]
                     c0, c1, c2, c3 = (
-                        sides[place, channel],
-                        sides[place + 1, channel],
-                        sides[place + 2, channel],
-                        sides[place + 3, channel],
+                        columns[at, channel],
+                        columns[at + 1, channel],
+                        columns[at + 2, channel],
+                        columns[at + 3, channel],
                     )
-                    for row in range(height):
-                        sums[row] += (
-                            w0 * np.int32(c0[row])
-                            + w1 * np.int32(c1[row])
-                            + w2 * np.int32(c2[row])
-                            + w3 * np.int32(c3[row])
+                    c4, c5, c6, c7 = (
+                        columns[at + 4, channel],
+                        columns[at + 5, channel],
+                        columns[at + 6, channel],
+                        columns[at + 7, channel],
+                    )
+                    for line in range(lines):
+                        sums[line] += (
+                            w0 * np.int32(c0[line])
+                            + w1 * np.int32(c1[line])
+                            + w2 * np.int32(c2[line])
+                            + w3 * np.int32(c3[line])
+                            + w4 * np.int32(c4[line])
+                            + w5 * np.int32(c5[line])
+                            + w6 * np.int32(c6[line])
+                            + w7 * np.int32(c7[line])
+                        )
+                    tap += 8
+                while tap < count:
+                    weight, column = weights[output, tap], columns[first[output] + tap, channel]
+                    for line in range(lines):
+                        sums[line] += weight * np.int32(column[line])
+                    tap += 1
+                for line in range(lines):
+                    rows[line, output, channel] = min(max(sums[line] >> _BITS, 0), 255)
+        width = outputs * channels
+        values = rows.reshape(lines, width)
+        lower = reduced.reshape(len(reduced), len(first_down), width)
+        sums = np.empty(width, np.int32)
+        for picture in range(len(reduced)):
+            for output in range(len(first_down)):
+                sums[:] = half
+                begin, count = picture * height + first_down[output], ends_down[output] - first_down[output]
+                tap = 0
+                while tap + 4 <= count:
+                    w0, w1 = weights_down[output, tap], weights_down[output, tap + 1]
+                    w2, w3 = weights_down[output, tap + 2], weights_down[output, tap + 3]
+                    r0, r1 = values[begin + tap], values[begin + tap + 1]
+                    r2, r3 = values[begin + tap + 2], values[begin + tap + 3]
+                    for place in range(width):
+                        sums[place] += (
+                            w0 * np.int32(r0[place])
+                            + w1 * np.int32(r1[place])
+                            + w2 * np.int32(r2[place])
+                            + w3 * np.int32(r3[place])
                         )
                     tap += 4
                 while tap < count:
-                    weight, column = weights[output, tap], sides[first[output] + tap, channel]
-                    for row in range(height):
-                        sums[row] += weight * np.int32(column[row])
+                    weight, row = weights_down[output, tap], values[begin + tap]
+                    for place in range(width):
+                        sums[place] += weight * np.int32(row[place])
                     tap += 1
-                for row in range(height):
-                    rows[row, output, channel] = min(max(sums[row] >> _BITS, 0), 255)
-        values = rows.reshape(height, outputs * channels)
-        lines = reduced.reshape(len(first_down), outputs * channels)
-        sums = np.empty(outputs * channels, np.int32)
-        for output in range(len(first_down)):
-            sums[:] = half
-            for tap in range(ends_down[output] - first_down[output]):
-                weight, line = weights_down[output, tap], values[first_down[output] + tap]
-                for place in range(outputs * channels):
-                    sums[place] += weight * np.int32(line[place])
-            for place in range(outputs * channels):
-                lines[output, place] = min(max(sums[place] >> _BITS, 0), 255)
+                for place in range(width):
+                    lower[picture, output, place] = min(max(sums[place] >> _BITS, 0), 255)
 
-    def grey(sides: Uint8, greys: Uint8) -> None:
-        for place in range(len(sides)):
-            red, green, blue, line = sides[place, 0], sides[place, 1], sides[place, 2], greys[place]
-            for row in range(len(line)):
-                level = _RED * np.int32(red[row]) + _GREEN * np.int32(green[row]) + _BLUE * np.int32(blue[row])
-                line[row] = (level + 0x8000) >> 16
+    def grey(columns: Uint8, height: int, top: int, bottom: int, greys: Uint8) -> None:
+        part = bottom - top
+        for picture in range(greys.shape[1] // part):
+            begin, end = picture * height + top, picture * height + bottom
+            for place in range(len(columns)):
+                red, green = columns[place, 0, begin:end], columns[place, 1, begin:end]
+                blue, line = columns[place, 2, begin:end], greys[place, picture * part : (picture + 1) * part]
+                for row in range(part):
+                    level = _RED * np.int32(red[row]) + _GREEN * np.int32(green[row]) + _BLUE * np.int32(blue[row])
+                    line[row] = (level + 0x8000) >> 16
 
-    def products(words: npt.NDArray[np.uint32], factors: npt.NDArray[np.uint64]) -> np.uint64:
-        total = np.uint64(0)
-        for place in range(len(words)):
-            total += np.uint64(words[place]) * factors[place]
-        return total
+    def products(
+        words: npt.NDArray[np.uint32], factors: npt.NDArray[np.uint64], totals: npt.NDArray[np.uint64]
+    ) -> None:
+        for row in range(len(words)):
+            total, line = np.uint64(0), words[row]
+            for place in range(len(line)):
+                total += np.uint64(line[place]) * factors[place]
+            totals[row] = total
 
     return SimpleNamespace(reduce=compiled(reduce), grey=compiled(grey), products=compiled(products))

@@ -67,12 +67,15 @@ def perceptual_hash(crop: Uint8) -> Hashes:
     return np.packbits(bits.ravel()).view(np.uint64)
 
 
-def small_faces(crops: Uint8) -> Uint8:
-    """Small faces of crops that may lie in a file. Shapes: (N, H, W, 3) -> (N, SIDE, SIDE)."""
+def small_faces(crops: Uint8, turned: compiled.Turned | None = None) -> Uint8:
+    """Small faces of crops that may lie in a file.
+
+    Shapes: (N, H, W, 3) -> (N, SIDE, SIDE). `turned` are all of the crops, where somebody has turned them already.
+    """
     height, width = crops.shape[1:3]
-    if compiled.ready() and _loops_are_pillows(height, width):
-        return _by_loops(crops)
-    return _by_pillow(crops)
+    if not (compiled.ready() and _loops_are_pillows(height, width)):
+        return _by_pillow(crops)
+    return _by_loops(crops) if turned is None else _of_turned(turned, height, width)
 
 
 def _by_pillow(crops: Uint8) -> Uint8:
@@ -84,13 +87,15 @@ def _by_pillow(crops: Uint8) -> Uint8:
 
 def _by_loops(crops: Uint8) -> Uint8:
     faces = np.empty((len(crops), SIDE, SIDE), np.uint8)
-    height, width = crops.shape[1:3]
-    left, top, right, bottom = _region(height, width)
-    across, down = _box_taps(left, right, width), _box_taps(top, bottom, height)
-    regions = np.asarray(crops).reshape(-1, height, 3 * width)[:, top:bottom, 3 * left : 3 * right]
-    for region, face in zip(regions, faces, strict=True):
-        compiled.reduce_grey(region, across, down, face)
+    for start in range(0, len(crops), compiled.TOGETHER):
+        part = slice(start, start + compiled.TOGETHER)
+        faces[part] = _of_turned(compiled.Turned(np.asarray(crops[part])), *crops.shape[1:3])
     return faces
+
+
+def _of_turned(crops: compiled.Turned, height: int, width: int) -> Uint8:
+    left, top, right, bottom = box = _region(height, width)
+    return crops.reduce_grey(box, _box_taps(left, right, width), _box_taps(top, bottom, height))
 
 
 @lru_cache(maxsize=16)
@@ -203,13 +208,31 @@ def guides_apart(manifest: "pd.DataFrame", faces: Uint8, least: float) -> "pd.Da
         detail, guide = _detail(np.asarray(faces[start:stop])), guides[start:stop] - start
         # a target that is its own guide would be a mistake of the drawing, which must not be hidden here
         targets = np.flatnonzero((guides[start:stop] >= 0) & (guide != np.arange(stop - start)))
-        alike = _correlated(detail, targets, guide[targets]) >= least
-        for target in targets[alike].tolist():
-            rows = _others(people[start:stop], target)
-            choice = rows[_correlated(detail, np.full(len(rows), target), rows) < least]
-            if len(choice):
-                apart[start + target] = start + choice[np.searchsorted(choice, guide[target]) % len(choice)]
+        alike = targets[_correlated(detail, targets, guide[targets]) >= least]
+        apart[start + alike] = start + _next_apart(detail, people[start:stop], alike, guide[alike], least)
     return manifest if np.array_equal(apart, guides) else manifest.assign(guide_row=apart)
+
+
+def _next_apart(
+    detail: Floats, people: npt.NDArray[np.int64], targets: Rows, guides: Rows, least: float
+) -> npt.NDArray[np.int64]:
+    """Of each target the first of its person's photos that is no near-duplicate, from the guide on and round.
+
+    The guide itself where there is none. Shapes: (N, S * S), (N,), (T,), (T,) -> (T,).
+    """
+    found = guides.copy()
+    first, last = (np.searchsorted(people, people[targets], side) for side in ("left", "right"))
+    searching, step = np.arange(len(targets)), 0
+    while True:  # one photo further at a time, for all targets at once: most find theirs in a step or two
+        step += 1
+        searching = searching[step < (last - first)[searching]]
+        if not len(searching):
+            return found
+        start, target = first[searching], targets[searching]
+        candidate = start + (guides[searching] - start + step) % (last[searching] - start)
+        is_apart = (candidate != target) & (_correlated(detail, target, candidate) < least)
+        found[searching[is_apart]] = candidate[is_apart]
+        searching = searching[~is_apart]
 
 
 def other_guides(faces: Uint8, people: npt.NDArray[np.int64], target: int, least: float) -> Rows:

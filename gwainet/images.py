@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from gwainet import compiled
 from gwainet.bicubic import reduce_exactly, reduces_exactly
 from gwainet.params import SCALE
 
@@ -57,14 +58,14 @@ def mapped(path: Path) -> npt.NDArray[Any]:
     return array
 
 
-def downscale(image: Uint8) -> Uint8:
+def downscale(image: Uint8, turned: compiled.Turned | None = None) -> Uint8:
     """I_LR of I_GT: 8x down by Pillow's bicubic on uint8 (Sec. 3; D4 in docs/paper.md).
 
-    Shapes: (..., H, W, 3) -> (..., H/8, W/8, 3).
+    Shapes: (..., H, W, 3) -> (..., H/8, W/8, 3). `turned` is the same, where somebody has turned it already.
     """
     *batch, height, width, _ = image.shape
     if reduces_exactly(image, SCALE):
-        return reduce_exactly(image, SCALE)
+        return reduce_exactly(image, SCALE, turned)
     if batch:
         return np.stack([downscale(one) for one in image])
     return np.asarray(Image.fromarray(image).resize((width // SCALE, height // SCALE), Image.Resampling.BICUBIC))
@@ -80,13 +81,15 @@ def upscale(image: Uint8) -> Uint8:
 
 
 def channel_sums(image: Uint8) -> npt.NDArray[np.int64]:
-    """Sum of each channel. Shapes: (H, W, 3) -> (3)."""
+    """Sum of each channel, exact. Shapes: (..., H, W, 3) -> (..., 3)."""
+    *batch, height, width, channels = image.shape
     if cv2 is not None:
-        return np.array(cv2.sumElems(image)[:3], np.int64)  # float64 sums of whole numbers are exact
-    height, width, channels = image.shape
+        pictures = image.reshape(-1, height, width, channels)
+        found = [cv2.sumElems(picture)[:3] for picture in pictures]  # float64 sums of whole numbers are exact
+        return np.array(found, np.int64).reshape(*batch, channels)
     # down the rows first, which NumPy does 20 times faster than both axes at once; exact below 16 million rows
-    rows = image.reshape(height, width * channels).sum(axis=0, dtype=np.uint32)
-    sums: npt.NDArray[np.int64] = rows.reshape(width, channels).sum(axis=0, dtype=np.int64)
+    rows = image.reshape(*batch, height, width * channels).sum(axis=-2, dtype=np.uint32)
+    sums: npt.NDArray[np.int64] = rows.reshape(*batch, width, channels).sum(axis=-2, dtype=np.int64)
     return sums
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gwainet import distributions, duplicates
 from gwainet.errors import DataError
-from gwainet.images import Uint8, mapped
+from gwainet.images import Uint8, channel_sums, mapped
 from gwainet.progress import progress
 
 CHUNK_BYTES = 32 * 2**20  # of an array in memory at a time, however large the array is
@@ -132,20 +132,11 @@ def measure(prepared: Prepared) -> Pixels:
             part = slice(start, start + step)
             crops = np.ascontiguousarray(prepared.hr[part])
             pixels.brightest[part] = crops.reshape(len(crops), -1).max(axis=1)
-            pixels.hr[part] = _channel_sums(crops)
-            pixels.lr[part] = _channel_sums(np.ascontiguousarray(prepared.lr[part]))
+            pixels.hr[part] = channel_sums(crops)
+            pixels.lr[part] = channel_sums(np.ascontiguousarray(prepared.lr[part]))
             for row, crop in enumerate(crops, start):
                 pixels.statistics[row] = distributions.measure(crop)
                 pixels.faces[row] = duplicates.small_face(crop)
                 pixels.hashes[row] = duplicates.perceptual_hash(crop)
             bar.advance(len(crops))
     return pixels
-
-
-def _channel_sums(images: Uint8) -> Numbers:
-    """Exact sums, so that the result depends on no order. Shapes: (N, H, W, 3) -> (N, 3)."""
-    count, height, width, channels = images.shape
-    # over the rows first: 12 times faster than over both axes at once, whose inner loop would be 3 values long
-    columns = images.reshape(count, height, width * channels).sum(axis=1, dtype=np.uint32)
-    sums: Numbers = columns.reshape(count, width, channels).sum(axis=1, dtype=np.int64)
-    return sums

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from gwainet.params import Crop, Params, check_params
+from gwainet.sources import open_store
 from gwainet.sources.crop import Face, write_faces
 from gwainet.sources.landmarks import POINTS
 from gwainet.sources.packed import FaceArrays
@@ -188,7 +189,7 @@ def begin_arrays(directory: Path) -> None:
 def made_faces(images: Path, files: Sequence[str], workers: int, directory: Path) -> list[Made]:
     """What `write_faces` makes of small photos."""
     begin_arrays(directory)
-    results = list(write_faces(images, files, Crop(**CROP), workers, directory))
+    results = list(write_faces(open_store(images), files, Crop(**CROP), workers, directory))
     with closing(FaceArrays(directory, Crop(**CROP))) as arrays:
         arrays.finish(len(files))
     hr, lr, _ = (np.load(directory / name) for name in FaceArrays.NAMES)

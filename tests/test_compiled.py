@@ -152,7 +152,8 @@ def test_where_nothing_can_be_kept_they_are_compiled_all_the_same(monkeypatch: p
     with pytest.raises(RuntimeError, match="cannot cache"):
         numba.njit(cache=True)(lambda number: number)
     monkeypatch.setattr(compiled, "_loaded", compiled._compile())
-    assert compiled.sum_products(np.array([2, 3], np.uint32), np.array([5, 7], np.uint64)) == 31
+    words = np.array([[2, 3], [1, 0]], np.uint32)
+    assert compiled.sum_products(words, np.array([5, 7], np.uint64)).tolist() == [31, 5]
 
 
 def test_the_stage_writes_the_same_bytes_with_and_without_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -584,7 +584,7 @@ def test_memory_does_not_grow_with_the_number_of_photos(tmp_path: Path) -> None:
         FaceArrays(tmp_path, box, create=True).close()
         files = ["a/1.jpg"] * count
         tracemalloc.start()
-        assert sum(isinstance(face, Face) for face in write_faces(path, files, box, 1, tmp_path)) == count
+        assert sum(isinstance(face, Face) for face in write_faces(open_store(path), files, box, 1, tmp_path)) == count
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert (tmp_path / "hr.npy").stat().st_size > 800 * 168 * 144 * 3
@@ -594,7 +594,7 @@ def test_memory_does_not_grow_with_the_number_of_photos(tmp_path: Path) -> None:
 def test_a_process_that_dies_ends_the_stage_with_advice(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "set.zip", {"a/1.png": photo(1)})
     begin_arrays(tmp_path)
-    faces = write_faces(path, ["a/1.png"] * 20_000, BOX, 2, tmp_path)
+    faces = write_faces(open_store(path), ["a/1.png"] * 20_000, BOX, 2, tmp_path)
     next(faces)
     victim = multiprocessing.active_children()[0]
     victim.kill()

@@ -6,6 +6,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypedDict
@@ -99,22 +100,24 @@ class Files:
         """The folder or zip of the photos."""
         return self.root / self.paths["images"]
 
-    def listing(self) -> Listing:
+    def listing(self, store: Store | None = None) -> Listing:
         """Read the lists and join them with the photos; no photo is opened.
+
+        Args:
+            store: `images`, opened already, which it stays.
 
         Raises:
             SourceError: a list or the zip is damaged, or they do not fit together.
         """
-        store = open_store(self.images)
-        try:
-            if self.source in ("drawn", "celeba"):
-                landmarks = self._text("landmarks") if "landmarks" in self.paths else None
-                return celeba.list_photos(store, self._text("identities"), self._text("partition"), landmarks)
-            if self.source == "folder":
-                return folder.list_photos(store)
-            return pairs.list_photos(store, self._text("pairs"))
-        finally:
-            store.close()
+        if store is None:
+            with closing(open_store(self.images)) as store:
+                return self.listing(store)
+        if self.source in ("drawn", "celeba"):
+            landmarks = self._text("landmarks") if "landmarks" in self.paths else None
+            return celeba.list_photos(store, self._text("identities"), self._text("partition"), landmarks)
+        if self.source == "folder":
+            return folder.list_photos(store)
+        return pairs.list_photos(store, self._text("pairs"))
 
     def describe(self) -> list[FileEntry]:
         """The files with sizes and digests, as `source.json` holds them."""

@@ -20,15 +20,21 @@ from gwainet.images import Uint8
 def pixel_digest(hr: Uint8, lr: Uint8) -> str:
     """Checksum of an image and its low-resolution image: 64 bits of the one, CRC-32 of the other, hexadecimal.
 
-    Shapes: (H, W, 3) of a multiple of 8 bytes, (h, w, 3).
+    Shapes: (H, W, 3) of a multiple of 4 bytes, (h, w, 3).
     """
-    words = np.ascontiguousarray(hr).reshape(-1).view("<u4")
-    total = (compiled.sum_products if compiled.ready() else _sum_products)(words, _keys(len(words)))
-    return f"{total:016x}{zlib.crc32(np.ascontiguousarray(lr).data):08x}"
+    return pixel_digests(hr[None], lr[None])[0]
 
 
-def _sum_products(words: npt.NDArray[np.uint32], keys: npt.NDArray[np.uint64]) -> int:
-    return int(np.dot(words.astype(np.uint64), keys))  # overflows, as it should
+def pixel_digests(hr: Uint8, lr: Uint8) -> list[str]:
+    """`pixel_digest` of several images. Shapes: (n, H, W, 3), (n, h, w, 3)."""
+    words = np.ascontiguousarray(hr).reshape(len(hr), -1).view("<u4")
+    totals = (compiled.sum_products if compiled.ready() else _sum_products)(words, _keys(words.shape[1]))
+    low = np.ascontiguousarray(lr)
+    return [f"{total:016x}{zlib.crc32(image.data):08x}" for total, image in zip(totals.tolist(), low, strict=True)]
+
+
+def _sum_products(words: npt.NDArray[np.uint32], keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    return words.astype(np.uint64) @ keys  # overflows, as it should
 
 
 @lru_cache(maxsize=4)

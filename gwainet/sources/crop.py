@@ -15,7 +15,7 @@ from gwainet import compiled
 from gwainet.duplicates import small_faces
 from gwainet.images import DAMAGE, Uint8, channel_sums, downscale
 from gwainet.params import Crop
-from gwainet.sources.checksum import pixel_digest
+from gwainet.sources.checksum import pixel_digests
 from gwainet.sources.jpeg import decode_plain
 from gwainet.sources.packed import FaceArrays
 from gwainet.sources.photo import Rejection
@@ -26,7 +26,6 @@ UNREAD = "unreadable"  # the reason of a rejection that may be a passing one: a 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 _GREY_MODES = {"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
 _CHUNK = 64  # photos that a process is asked for at a time: asking costs as much as a decoding
-_TOGETHER = 16  # photos whose crops it holds: 1 MB, which stays in the cache
 _SUFFIXES = {
     "JPEG": (".jpg", ".jpeg"),
     "MPO": (".jpg", ".jpeg"),
@@ -161,6 +160,8 @@ def _notes(file: str, content: bytes, image: Image.Image) -> list[str]:
 
 def _wrong_suffix(file: str, kind: str) -> list[str]:
     """A note on a file whose name says another format than its bytes; a name without a suffix says nothing."""
+    if file.endswith(_SUFFIXES[kind]):
+        return []
     name = file[file.rfind("/") + 1 :].lower()
     if "." not in name or name.endswith(_SUFFIXES[kind]):
         return []
@@ -176,14 +177,14 @@ def _too_small(file: str, height: int, width: int, box: Crop) -> Rejection | Non
 
 
 def write_faces(
-    images: Path, files: Sequence[str], box: Crop, workers: int, directory: Path, first: int = 0
+    store: Store, files: Sequence[str], box: Crop, workers: int, directory: Path, first: int = 0
 ) -> Generator[Face | Rejection, None, None]:
     """Crop photos and write their pictures: photo i is row `first` + i; a rejected photo's row means nothing.
 
     The processes write themselves, so that no picture goes from one to another; their number changes no byte.
 
     Args:
-        images: the folder or zip.
+        store: the folder or zip; closed when it has told where the files lie.
         files: names in it.
         box: what to crop.
         workers: processes; 0 is one a core.
@@ -196,11 +197,8 @@ def write_faces(
     Raises:
         DataError: a process died.
     """
-    store = open_store(images)
-    try:
-        places = store.places(files)
-    finally:
-        store.close()
+    with closing(store):
+        images, places = store.path, store.places(files)
     starts = range(0, len(files), _CHUNK)
     chunks = ((first + start, files[start : start + _CHUNK], places[start : start + _CHUNK]) for start in starts)
     workers = min(workers or cores(), len(starts))
@@ -252,22 +250,27 @@ class _Cropping:
         self._reader, self._box = Reader(images), box
         self._arrays = FaceArrays(directory, box)
         compiled.expect(photos)
-        self._crops: Uint8 = np.zeros((_TOGETHER, box.height, box.width, 3), np.uint8)
+        self._crops: Uint8 = np.zeros((compiled.TOGETHER, box.height, box.width, 3), np.uint8)
 
     def write(self, first: int, files: Sequence[str], places: Sequence[Place | None]) -> list[Face | Rejection]:
         """Crop some photos and write their rows from `first` on."""
         results: list[Face | Rejection] = []
-        for start in range(0, len(files), _TOGETHER):
-            part = slice(start, start + _TOGETHER)
+        for start in range(0, len(files), compiled.TOGETHER):
+            part = slice(start, start + compiled.TOGETHER)
             results += self._write_few(first + start, files[part], places[part])
         return results
 
     def _write_few(self, first: int, files: Sequence[str], places: Sequence[Place | None]) -> list[Face | Rejection]:
         crops = self._crops[: len(files)]
         photos = [self._crop(*each) for each in zip(files, places, crops, strict=True)]
-        low = downscale(crops)
-        self._arrays.write(first, crops, low, small_faces(crops))
-        return [_face(*each) for each in zip(photos, crops, low, strict=True)]
+        turned = compiled.Turned(crops) if compiled.ready() else None
+        low = downscale(crops, turned)
+        self._arrays.write(first, crops, low, small_faces(crops, turned))
+        sums = zip(channel_sums(low).tolist(), channel_sums(crops).tolist(), strict=True)
+        return [
+            photo if isinstance(photo, Rejection) else Face(photo, pixels, of)
+            for photo, pixels, of in zip(photos, pixel_digests(crops, low), sums, strict=True)
+        ]
 
     def _crop(self, file: str, place: Place | None, hr: Uint8) -> Cropped | Rejection:
         try:
@@ -282,12 +285,6 @@ class _Cropping:
         """Close the files."""
         for file in (self._reader, self._arrays):
             file.close()
-
-
-def _face(photo: Cropped | Rejection, hr: Uint8, lr: Uint8) -> Face | Rejection:
-    if isinstance(photo, Rejection):
-        return photo
-    return Face(photo, pixel_digest(hr, lr), (channel_sums(lr).tolist(), channel_sums(hr).tolist()))
 
 
 _cropping: _Cropping

@@ -1,7 +1,6 @@
 """Folders and zips of photos behind one small interface; a zip is read in place, never unpacked."""
 
 import bz2
-import gc
 import hashlib
 import lzma
 import os
@@ -10,12 +9,12 @@ import struct
 import zipfile
 import zlib
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
+from gwainet.collector import uncollected
 from gwainet.errors import SourceError
 from gwainet.files import file_digest, say_bytes
 from gwainet.sources.names import is_hidden, is_photo, is_usual, problem_of
@@ -173,7 +172,7 @@ class ZipStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            with _uncollected():
+            with uncollected():
                 self._zip = zipfile.ZipFile(path)
         except FileNotFoundError:
             raise
@@ -251,8 +250,11 @@ class ZipStore:
         return found
 
     def close(self) -> None:
-        """Close the zip."""
+        """Close the zip, and forget its table: of many photos it is large."""
         self._zip.close()
+        self._zip.filelist.clear()
+        self._zip.NameToInfo.clear()
+        self._members.clear()
 
 
 def open_store(path: Path) -> Store:
@@ -320,18 +322,6 @@ class Reader:
                 file.close()
 
 
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without Python's collector of cycles, which takes as long as a zip's table takes to read: all of it is kept."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
-
-
 def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     """A member's bytes, in pieces: `ZipFile.read` unpacks all that there is, however little it says it is."""
     with archive.open(info) as member:
@@ -344,8 +334,9 @@ def _read_member(file: BinaryIO, name: str, place: Place) -> bytes | None:
     Raises:
         BadZipFile: it unpacks to more than it says, and begins otherwise; in `zipfile`'s words.
     """
+    encoded = name.encode()
     file.seek(place.offset)
-    start = file.read(_LOCAL_HEADER.size + len(name.encode()) + _USUAL_EXTRA + place.packed)
+    start = file.read(_LOCAL_HEADER.size + len(encoded) + _USUAL_EXTRA + place.packed)
     if len(start) < _LOCAL_HEADER.size:
         return None
     signature, flags, method, name_bytes, extra_bytes = _LOCAL_HEADER.unpack_from(start)
@@ -358,7 +349,7 @@ def _read_member(file: BinaryIO, name: str, place: Place) -> bytes | None:
         signature != _SIGNATURE
         or flags & _UNREADABLE_FLAGS
         or method != place.method
-        or own_name != name.encode("utf-8" if flags & _UTF8 else "cp437", "replace")
+        or own_name != (encoded if flags & _UTF8 or name.isascii() else name.encode("cp437", "replace"))
         or end > len(start)
         or place.offset + end > place.end
     ):

@@ -37,6 +37,7 @@ from gwainet.stages.prepare_faces import (
     landmarks_of,
     listed,
     plan,
+    planned,
     read_source,
     reopened,
     tell,
@@ -66,38 +67,36 @@ def write_part(params: Params, part: int, parts: int, *, source: Path, raw: Path
     """
     settings = params.prepare_faces
     info = read_source(raw)
-    files = reopened(info, source, raw)
-    listing = files.listing()
-    groups, dropped = plan(listing, settings)
-    own = share(groups, part, parts)
-    photos = sum(len(group.entries) for group in own)
-    with written_rows(params, own, files.images, raw, out) as (partial, made, done):
-        made.rows().to_parquet(partial / "rows.parquet", index=False)
-        places = landmarks_of(made, listing.landmarks, settings)
-        if places is not None:  # the merge opens no list
-            np.save(partial / LANDMARKS_FILE, places)
-        facts = {
-            "format": FORMAT,
-            "part": part,
-            "parts": parts,
-            "plan": _plan_digest(params, groups),
-            "source_digest": file_digest(raw / "source.json"),
-            "runs": made.runs,
-            "sizes": made.sizes,
-            "sums": made.sums.tolist(),
-            "converted": made.converted,
-            "rejected": _lines(made.rejected),
-            "dropped": _lines(made.dropped),
-            "landmarks": places is not None,
-        }
-        if part == 0:  # what no part decodes
-            facts["listed"] = {
-                "counts": listed(listing),
-                "rejected": _lines(listing.rejected),
-                "dropped": _lines(dropped),
+    with planned(reopened(info, source, raw), settings) as (store, listing, groups, dropped):
+        own = share(groups, part, parts)
+        photos = sum(len(group.entries) for group in own)
+        with written_rows(params, own, store, raw, out) as (partial, made, done):
+            made.rows().to_parquet(partial / "rows.parquet", index=False)
+            places = landmarks_of(made, listing.landmarks, settings)
+            if places is not None:  # the merge opens no list
+                np.save(partial / LANDMARKS_FILE, places)
+            facts = {
+                "format": FORMAT,
+                "part": part,
+                "parts": parts,
+                "plan": _plan_digest(params, groups),
+                "source_digest": file_digest(raw / "source.json"),
+                "runs": made.runs,
+                "sizes": made.sizes,
+                "sums": made.sums.tolist(),
+                "converted": made.converted,
+                "rejected": _lines(made.rejected),
+                "dropped": _lines(made.dropped),
+                "landmarks": places is not None,
             }
-        write_json(partial / _FACTS, facts)
-        done()
+            if part == 0:  # what no part decodes
+                facts["listed"] = {
+                    "counts": listed(listing),
+                    "rejected": _lines(listing.rejected),
+                    "dropped": _lines(dropped),
+                }
+            write_json(partial / _FACTS, facts)
+            done()
     counts = {"photos": photos, "rows": len(made.files), "rejected": len(made.rejected), "dropped": len(made.dropped)}
     say(f"prepare_faces, part {part + 1} of {parts}: " + ", ".join(f"{name} {n:,}" for name, n in counts.items()))
     return {name: float(count) for name, count in counts.items()}
