@@ -64,12 +64,7 @@ class Turned:
     def __init__(self, pictures: Uint8) -> None:
         count, self.height, width, channels = pictures.shape
         rows = np.ascontiguousarray(pictures).reshape(count * self.height, width * channels)
-        sides = np.empty(rows.shape[::-1], np.uint8)
-        if cv2 is None:
-            np.copyto(sides, rows.T)
-        else:
-            cv2.transpose(rows, sides)
-        self.columns = sides.reshape(width, channels, count * self.height)
+        self.columns = _turn(rows).reshape(width, channels, count * self.height)
 
     def reduce(self, across: "Taps", down: "Taps") -> Uint8:
         """Resample rows, then columns, as Pillow does. Shapes: across W -> w, down H -> h; -> (n, h, w, C)."""
@@ -111,11 +106,18 @@ def taps(first: npt.ArrayLike, ends: npt.ArrayLike, weights: npt.ArrayLike) -> T
     return np.array(first, np.int64), np.array(ends, np.int64), np.array(weights, np.int32)
 
 
+def _turn(rows: Uint8) -> Uint8:
+    sides: Uint8 = rows.T.copy() if cv2 is None else cv2.transpose(rows)
+    return sides
+
+
 def _reduced(columns: Uint8, height: int, across: Taps, down: Taps) -> Uint8:
     assert _loaded is not None
-    count = columns.shape[2] // height
-    reduced = np.empty((count, len(down[0]), len(across[0]), columns.shape[1]), np.uint8)
-    _loaded.reduce(columns, height, *across, *down, reduced)
+    _, channels, lines = columns.shape
+    sides = np.empty((len(across[0]), channels, lines), np.uint8)
+    _loaded.across(columns, *across, sides)
+    reduced = np.empty((lines // height, len(down[0]), len(across[0]), channels), np.uint8)
+    _loaded.down(_turn(sides.reshape(-1, lines)), height, *down, reduced)
     return reduced
 
 
@@ -131,22 +133,12 @@ def _compile() -> SimpleNamespace:
 
     half = 1 << (_BITS - 1)
 
-    def reduce(
-        columns: Uint8,
-        height: int,
-        first: npt.NDArray[np.int64],
-        ends: npt.NDArray[np.int64],
-        weights: Int32,
-        first_down: npt.NDArray[np.int64],
-        ends_down: npt.NDArray[np.int64],
-        weights_down: Int32,
-        reduced: Uint8,
+    def across(
+        columns: Uint8, first: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], weights: Int32, reduced: Uint8
     ) -> None:
         _, channels, lines = columns.shape
-        outputs = len(first)
-        rows = np.empty((lines, outputs, channels), np.uint8)
         sums = np.empty(lines, np.int32)  # as wide as Pillow's: weights of a pass sum up to 1.4 at most
-        for output in range(outputs):
+        for output in range(len(first)):
             count = ends[output] - first[output]
             for channel in range(channels):
                 sums[:] = half
@@ -157,18 +149,10 @@ def _compile() -> SimpleNamespace:
                     w2, w3 = weights[output, tap + 2], weights[output, tap + 3]
                     w4, w5 = weights[output, tap + 4], weights[output, tap + 5]
                     w6, w7 = weights[output, tap + 6], weights[output, tap + 7]
-                    c0, c1, c2, c3 = (
-                        columns[at, channel],
-                        columns[at + 1, channel],
-                        columns[at + 2, channel],
-                        columns[at + 3, channel],
-                    )
-                    c4, c5, c6, c7 = (
-                        columns[at + 4, channel],
-                        columns[at + 5, channel],
-                        columns[at + 6, channel],
-                        columns[at + 7, channel],
-                    )
+                    c0, c1 = columns[at, channel], columns[at + 1, channel]
+                    c2, c3 = columns[at + 2, channel], columns[at + 3, channel]
+                    c4, c5 = columns[at + 4, channel], columns[at + 5, channel]
+                    c6, c7 = columns[at + 6, channel], columns[at + 7, channel]
                     for line in range(lines):
                         sums[line] += (
                             w0 * np.int32(c0[line])
@@ -186,22 +170,31 @@ def _compile() -> SimpleNamespace:
                     for line in range(lines):
                         sums[line] += weight * np.int32(column[line])
                     tap += 1
+                side = reduced[output, channel]
                 for line in range(lines):
-                    rows[line, output, channel] = min(max(sums[line] >> _BITS, 0), 255)
-        width = outputs * channels
-        values = rows.reshape(lines, width)
-        lower = reduced.reshape(len(reduced), len(first_down), width)
+                    side[line] = min(max(sums[line] >> _BITS, 0), 255)
+
+    def down(
+        rows: Uint8,
+        height: int,
+        first: npt.NDArray[np.int64],
+        ends: npt.NDArray[np.int64],
+        weights: Int32,
+        reduced: Uint8,
+    ) -> None:
+        width = rows.shape[1]
+        lower = reduced.reshape(len(reduced), len(first), width)
         sums = np.empty(width, np.int32)
         for picture in range(len(reduced)):
-            for output in range(len(first_down)):
+            for output in range(len(first)):
                 sums[:] = half
-                begin, count = picture * height + first_down[output], ends_down[output] - first_down[output]
+                begin, count = picture * height + first[output], ends[output] - first[output]
                 tap = 0
                 while tap + 4 <= count:
-                    w0, w1 = weights_down[output, tap], weights_down[output, tap + 1]
-                    w2, w3 = weights_down[output, tap + 2], weights_down[output, tap + 3]
-                    r0, r1 = values[begin + tap], values[begin + tap + 1]
-                    r2, r3 = values[begin + tap + 2], values[begin + tap + 3]
+                    w0, w1 = weights[output, tap], weights[output, tap + 1]
+                    w2, w3 = weights[output, tap + 2], weights[output, tap + 3]
+                    r0, r1 = rows[begin + tap], rows[begin + tap + 1]
+                    r2, r3 = rows[begin + tap + 2], rows[begin + tap + 3]
                     for place in range(width):
                         sums[place] += (
                             w0 * np.int32(r0[place])
@@ -211,7 +204,7 @@ def _compile() -> SimpleNamespace:
                         )
                     tap += 4
                 while tap < count:
-                    weight, row = weights_down[output, tap], values[begin + tap]
+                    weight, row = weights[output, tap], rows[begin + tap]
                     for place in range(width):
                         sums[place] += weight * np.int32(row[place])
                     tap += 1
@@ -238,4 +231,6 @@ def _compile() -> SimpleNamespace:
                 total += np.uint64(line[place]) * factors[place]
             totals[row] = total
 
-    return SimpleNamespace(reduce=compiled(reduce), grey=compiled(grey), products=compiled(products))
+    return SimpleNamespace(
+        across=compiled(across), down=compiled(down), grey=compiled(grey), products=compiled(products)
+    )

@@ -275,8 +275,8 @@ def faces_digest(manifest: pd.DataFrame, pixels: Iterable[str], landmarks: Place
 
 def _as_json(column: "pd.Series[Any]") -> Iterator[str]:
     """Each value as JSON; a column at a time, which takes a third of the time of a row at a time."""
-    encode = str if column.dtype.kind == "i" else json.JSONEncoder().encode
-    return map(encode, column.tolist())
+    ways: dict[str, Callable[[Any], str]] = {"i": str, "b": {True: "true", False: "false"}.__getitem__}
+    return map(ways.get(column.dtype.kind, json.JSONEncoder().encode), column.tolist())
 
 
 # --- who is kept, and in which split ---------------------------------------------------------------------------------
