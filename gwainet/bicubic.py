@@ -81,8 +81,8 @@ def reduce_exactly(images: Uint8, scale: int, turned: compiled.Turned | None = N
         return reduced.reshape(*batch, *reduced.shape[1:])
     if compiled.ready():
         for start in range(0, len(pictures), compiled.TOGETHER):
-            part = slice(start, start + compiled.TOGETHER)
-            reduced[part] = compiled.Turned(pictures[part]).reduce(across.taps, down.taps)
+            few = slice(start, start + compiled.TOGETHER)
+            reduced[few] = compiled.Turned(pictures[few]).reduce(across.taps, down.taps)
         return reduced.reshape(*batch, *reduced.shape[1:])
     for start in range(0, len(pictures), _TOGETHER):
         part = pictures[start : start + _TOGETHER]

@@ -107,7 +107,10 @@ def taps(first: npt.ArrayLike, ends: npt.ArrayLike, weights: npt.ArrayLike) -> T
 
 
 def _turn(rows: Uint8) -> Uint8:
-    sides: Uint8 = rows.T.copy() if cv2 is None else cv2.transpose(rows)
+    if cv2 is None:
+        return rows.T.copy()
+    sides = np.empty(rows.shape[::-1], np.uint8)
+    cv2.transpose(rows, sides)
     return sides
 
 

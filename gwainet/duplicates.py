@@ -32,7 +32,7 @@ WORDS = HASH_BITS // 64
 _HASHED = 4 * HASH_SIZE  # pixels that pHash scales to
 _DIGITS = 5  # of a correlation: float32 gives exact copies 1 but for the seventh
 _BLOCK = 4096  # small faces worked on at a time
-_BLURRED = 16  # of them blurred at a time: they stay in the cache
+_BLURRED, _COMPARED = 16, 64  # of them blurred, or pairs compared, at a time: they stay in the cache
 _ROWS, _COLUMNS = 256, 4096  # hashes compared at a time: 8 MiB of distances
 
 Hashes = npt.NDArray[np.uint64]
@@ -130,8 +130,11 @@ def correlations(faces: Uint8, first: Rows, second: Rows) -> Floats:
 
 def _correlated(detail: Floats, first: Rows, second: Rows) -> Floats:
     """Correlation of pairs of faces of which `_detail` is known. Shapes: (N, S * S), (P,), (P,) -> (P,)."""
-    found: Floats = np.einsum("ij,ij->i", detail[first], detail[second]).round(_DIGITS)
-    return found
+    found = np.empty(len(first), np.float32)
+    for start in range(0, len(first), _COMPARED):
+        part = slice(start, start + _COMPARED)
+        found[part] = np.einsum("ij,ij->i", detail[first[part]], detail[second[part]])
+    return found.round(_DIGITS)
 
 
 def alike_within(faces: Uint8, groups: npt.NDArray[np.int64], least: float) -> Alike:

@@ -36,7 +36,6 @@ from gwainet.stages.prepare_faces import (
     finish,
     landmarks_of,
     listed,
-    plan,
     planned,
     read_source,
     reopened,
