@@ -600,6 +600,18 @@ class Params(Section):
     promotion: Promotion = Promotion()
     runtime: Runtime = Runtime()
 
+    @model_validator(mode="after")
+    def _adversarial_seeds_have_a_start(self) -> Self:
+        psnr, own = self.train_psnr, self.train_adversarial  # told here, not after the hours of the PSNR phase
+        lacking = sorted({own.seed, *own.more_seeds} - {psnr.seed, *psnr.more_seeds})
+        if own.more_seeds and (lacking or own.seed != psnr.seed):
+            raise ValueError(
+                f"train_adversarial.seed {own.seed} with more_seeds {list(own.more_seeds)} goes on from what "
+                f"train_psnr trains with the same seeds, and train_psnr.seed is {psnr.seed} with more_seeds "
+                f"{list(psnr.more_seeds)}: give both the same seed, and train_psnr.more_seeds all of the others"
+            )
+        return self
+
     def flat(self, sections: Sequence[str] | None = None) -> dict[str, object]:
         """All values under dotted names, such as `train_psnr.learning_rate`, of the given sections or of all."""
         values = self.model_dump(mode="json")

@@ -525,3 +525,31 @@ def test_celebas_lists_are_pinned():
     assert (published.photos, published.identities) == (202_599, 10_177)
     assert sum(published.partition.values()) == 202_599
     assert published.partition == {"train": 162_770, "validation": 19_867, "test": 19_962}
+
+
+@pytest.mark.parametrize(
+    ("psnr", "adversarial"),
+    [
+        ({}, {"more_seeds": [1]}),
+        ({"more_seeds": [1]}, {"more_seeds": [1, 2]}),
+        ({"more_seeds": [1, 2]}, {"seed": 1, "more_seeds": [2]}),
+        ({"seed": 3, "more_seeds": [1]}, {"more_seeds": [1]}),
+    ],
+)
+def test_seeds_of_the_adversarial_phase_that_nothing_would_be_there_for_are_refused_at_once(psnr, adversarial):
+    with pytest.raises(ParamsError, match=r"goes on from what train_psnr trains with the same seeds.*give both"):
+        check_params({"profile": "small", "train_psnr": psnr, "train_adversarial": adversarial})
+
+
+@pytest.mark.parametrize(
+    ("psnr", "adversarial"),
+    [
+        ({"more_seeds": [1, 2]}, {"more_seeds": [2, 1]}),
+        ({"more_seeds": [1, 2, 3]}, {"more_seeds": [2]}),
+        ({"more_seeds": [1]}, {}),
+        ({}, {"seed": 5}),  # alone it goes on from whatever there is
+        ({"seed": 3, "more_seeds": [0]}, {"seed": 3, "more_seeds": [0]}),
+    ],
+)
+def test_seeds_of_the_adversarial_phase_are_those_of_the_psnr_phase_or_some_of_them(psnr, adversarial):
+    check_params({"profile": "small", "train_psnr": psnr, "train_adversarial": adversarial})
