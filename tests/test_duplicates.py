@@ -151,6 +151,31 @@ def test_without_another_photo_the_guide_stays(crops: Uint8):
     assert duplicates.guides_apart(before, duplicates.small_faces(crops), 0.99)["guide_row"].tolist() == [1, 0]
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6), min_size=1, max_size=5), st.data())
+def test_the_new_guide_is_the_first_from_the_old_one_on_and_round_that_is_no_near_duplicate(
+    shown: list[list[int]], data: st.DataObject
+):
+    pictures = np.random.default_rng(0).integers(0, 256, (3, duplicates.SIDE, duplicates.SIDE), np.uint8)
+    faces = pictures[np.concatenate(shown)]  # photos of one number are copies of each other
+    guides: list[int] = []
+    expected: list[int] = []
+    for photos in shown:
+        start, count = len(guides), len(photos)
+        for target in range(count):
+            guide = data.draw(st.integers(0, count - 1)) if count > 1 else None
+            if guide is None or guide == target:
+                guides.append(-1)
+                expected.append(-1)
+                continue
+            later = [(guide + step) % count for step in range(count)]
+            apart = [place for place in later if photos[place] != photos[target]]
+            guides.append(start + guide)
+            expected.append(start + next(iter(apart), guide))
+    before = manifest(guides, np.repeat(np.arange(len(shown)), [len(photos) for photos in shown]))
+    assert duplicates.guides_apart(before, faces, 0.9)["guide_row"].tolist() == expected
+
+
 def test_guides_that_are_apart_are_left_alone(crops: Uint8):
     before = manifest([1, 2, 0, -1, 5, 3, 7, 8, 6, 10, 11, 9], np.repeat(np.arange(4), 3))
     assert duplicates.guides_apart(before, duplicates.small_faces(crops), 0.999) is before
