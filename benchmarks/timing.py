@@ -26,6 +26,23 @@ Work = Callable[[], Value | Callable[[], Value]]  # does it once; a function is 
 
 
 @dataclass(frozen=True)
+class Prepared:
+    """Work that needs something done right before its clock starts.
+
+    Attributes:
+        begin: does that.
+        work: what is timed.
+    """
+
+    begin: Callable[[], None]
+    work: Work
+
+    def __call__(self) -> Value | Callable[[], Value]:
+        """Do the work."""
+        return self.work()
+
+
+@dataclass(frozen=True)
 class Turns:
     """What was measured of a form.
 
@@ -128,6 +145,8 @@ def serve(make: Callable[[], Work]) -> None:
     before = _peak()
     work = make()
     for _ in sys.stdin:
+        if isinstance(work, Prepared):
+            work.begin()
         cpu, wall = _cpu(), time.perf_counter()
         value = work()
         turn = {"cpu": _cpu() - cpu, "wall": time.perf_counter() - wall}
