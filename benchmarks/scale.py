@@ -28,6 +28,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from gwainet.collector import uncollected
 from gwainet.sources.packed import FaceArrays
 from gwainet.sources.photo import Rejection
 from gwainet.sources.store import FolderStore, ZipStore
@@ -128,10 +129,10 @@ def prepare(photos: int, folder: Path) -> dict[str, object]:
         del store, files, places
     identities, partition = _lists(photos)
     contents = _Contents(f"{_FOLDER}/{number:08}.jpg" for number in range(1, photos + 1))
-    with steps.step("lists read and joined"):
+    with steps.step("lists read and joined"), uncollected():  # as the stage does
         listing = celeba.list_photos(contents, (Path("ids"), identities), (Path("parts"), partition))
     del identities, partition, contents
-    with steps.step("people, splits, order"):
+    with steps.step("people, splits, order"), uncollected():
         groups, dropped = plan(listing, settings)
         counts = listed(listing)
     del listing

@@ -69,16 +69,16 @@ def reduces_exactly(images: Uint8, scale: int) -> bool:
 def reduce_exactly(images: Uint8, scale: int, turned: compiled.Turned | None = None) -> Uint8:
     """Pictures `scale` times smaller: what Pillow's BICUBIC gives, to the bit.
 
-    Shapes: (..., H, W, 3) -> (..., H/scale, W/scale, 3); of a shape that `reduces_exactly`. `turned` are all of the
-    pictures, where somebody has turned them already.
+    Shapes: (..., H, W, 3) -> (..., H/scale, W/scale, 3); of a shape that `reduces_exactly`. `turned` are the
+    same pictures, (n, H, W, 3), where somebody has turned them already.
     """
     *batch, height, width, channels = images.shape
     across, down = _pass(width, width // scale, height * channels), _pass(height, height // scale, width // scale)
+    if turned is not None:
+        assert turned.pictures is images
+        return turned.reduce(across.taps, down.taps)
     pictures = images.reshape(-1, height, width, channels)
     reduced = np.empty((len(pictures), height // scale, width // scale, channels), np.uint8)
-    if turned is not None:
-        reduced = turned.reduce(across.taps, down.taps)
-        return reduced.reshape(*batch, *reduced.shape[1:])
     if compiled.ready():
         for start in range(0, len(pictures), compiled.TOGETHER):
             few = slice(start, start + compiled.TOGETHER)

@@ -19,7 +19,10 @@ def uncollected() -> Iterator[None]:
 
 @contextmanager
 def frozen() -> Iterator[None]:
-    """Whatever there is now is not looked at; what the block makes is collected as ever."""
+    """Whatever there is now is not looked at; what the block makes is collected as ever.
+
+    At the end all is thawed, what others had frozen too: Python knows no other way.
+    """
     gc.freeze()
     try:
         yield

@@ -57,12 +57,14 @@ class Turned:
         pictures: (n, H, W, C).
 
     Attributes:
+        pictures: as given.
         height: H.
         columns: (W, C, n H).
     """
 
     def __init__(self, pictures: Uint8) -> None:
         count, self.height, width, channels = pictures.shape
+        self.pictures = pictures
         rows = np.ascontiguousarray(pictures).reshape(count * self.height, width * channels)
         self.columns = _turn(rows).reshape(width, channels, count * self.height)
 

@@ -70,12 +70,15 @@ def perceptual_hash(crop: Uint8) -> Hashes:
 def small_faces(crops: Uint8, turned: compiled.Turned | None = None) -> Uint8:
     """Small faces of crops that may lie in a file.
 
-    Shapes: (N, H, W, 3) -> (N, SIDE, SIDE). `turned` are all of the crops, where somebody has turned them already.
+    Shapes: (N, H, W, 3) -> (N, SIDE, SIDE). `turned` are the same crops, where somebody has turned them already.
     """
     height, width = crops.shape[1:3]
     if not (compiled.ready() and _loops_are_pillows(height, width)):
         return _by_pillow(crops)
-    return _by_loops(crops) if turned is None else _of_turned(turned, height, width)
+    if turned is None:
+        return _by_loops(crops)
+    assert turned.pictures is crops
+    return _of_turned(turned, height, width)
 
 
 def _by_pillow(crops: Uint8) -> Uint8:

@@ -600,18 +600,6 @@ class Params(Section):
     promotion: Promotion = Promotion()
     runtime: Runtime = Runtime()
 
-    @model_validator(mode="after")
-    def _adversarial_seeds_have_a_start(self) -> Self:
-        psnr, own = self.train_psnr, self.train_adversarial  # told here, not after the hours of the PSNR phase
-        lacking = sorted({own.seed, *own.more_seeds} - {psnr.seed, *psnr.more_seeds})
-        if own.more_seeds and (lacking or own.seed != psnr.seed):
-            raise ValueError(
-                f"train_adversarial.seed {own.seed} with more_seeds {list(own.more_seeds)} goes on from what "
-                f"train_psnr trains with the same seeds, and train_psnr.seed is {psnr.seed} with more_seeds "
-                f"{list(psnr.more_seeds)}: give both the same seed, and train_psnr.more_seeds all of the others"
-            )
-        return self
-
     def flat(self, sections: Sequence[str] | None = None) -> dict[str, object]:
         """All values under dotted names, such as `train_psnr.learning_rate`, of the given sections or of all."""
         values = self.model_dump(mode="json")
@@ -643,15 +631,29 @@ def load_params(path: Path, profile: str | None = None, overrides: Sequence[str]
         known = ", ".join(profiles) or "none"
         raise ParamsError(f"{path}: there is no profile `{name}`; it has {known}")
     # the base and the other profiles too: a mistake there would otherwise be found weeks later
-    check_params({"profile": name, **base}, f"{path}, base")
+    _check_all({"profile": name, **base}, f"{path}, base")
     for other, values in profiles.items():
-        check_params({"profile": other, **_merge(base, values)}, str(path))
+        _check_all({"profile": other, **_merge(base, values)}, str(path))
     merged = _merge(base, profiles[name])
     for override in overrides:
         merged = _merge(merged, _override(override))
     if "profile" in merged:
         raise ParamsError("--set profile=... does not choose a profile: give --profile NAME")
-    return check_params({"profile": name, **merged}, "--set" if overrides else str(path))
+    return _check_all({"profile": name, **merged}, "--set" if overrides else str(path))
+
+
+def _check_all(values: Mapping[str, Any], origin: str) -> Params:
+    """Check what only all sections together tell, too; a Kubeflow pod has those of its own stage alone."""
+    params = check_params(values, origin)
+    psnr, own = params.train_psnr, params.train_adversarial
+    lacking = {own.seed, *own.more_seeds} - {psnr.seed, *psnr.more_seeds}
+    if own.more_seeds and (lacking or own.seed != psnr.seed):  # told here, not after the hours of the PSNR phase
+        raise ParamsError(
+            f"{origin}: train_adversarial.more_seeds = {list(own.more_seeds)}: each goes on from what train_psnr "
+            f"trains with the same seed. Give both stages the same `seed` (train_psnr has {psnr.seed}, train_adversarial "
+            f"{own.seed}), and have all of {list(own.more_seeds)} in train_psnr.more_seeds ({list(psnr.more_seeds)})"
+        )
+    return params
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]], object]:

@@ -16,7 +16,7 @@ from numba.core import caching
 from gwainet import bicubic, compiled, duplicates, progress
 from gwainet.bicubic import reduce_exactly
 from gwainet.files import tree_digest
-from gwainet.sources.checksum import _keys, pixel_digest
+from gwainet.sources.checksum import _keys, pixel_digest, pixel_digests
 from tests.photos import params, people, photo, write_zip
 from tests.stages.test_prepare_faces import prepare
 from tests.test_bicubic import SIZES, picture, pillow
@@ -40,7 +40,7 @@ def without(monkeypatch: pytest.MonkeyPatch) -> None:
 @given(
     kind=st.sampled_from(KINDS),
     shape=st.sampled_from(SIZES),
-    count=st.integers(1, 6),
+    count=st.integers(1, 20),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_every_picture_is_reduced_as_by_pillow(kind: str, shape: tuple[int, int], count: int, seed: int) -> None:
@@ -77,10 +77,11 @@ def test_the_loops_and_not_the_products_reduce(monkeypatch: pytest.MonkeyPatch) 
     kind=st.sampled_from(KINDS),
     height=st.integers(1, 40),
     width=st.integers(1, 40),
+    count=st.integers(1, 20),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_small_faces_are_pillows(kind: str, height: int, width: int, seed: int) -> None:
-    crops = np.stack([picture(kind, (8 * height, 8 * width), seed + number) for number in range(2)])
+def test_small_faces_are_pillows(kind: str, height: int, width: int, count: int, seed: int) -> None:
+    crops = np.stack([picture(kind, (8 * height, 8 * width), seed + number) for number in range(count)])
     assert np.array_equal(duplicates.small_faces(crops), np.stack([duplicates.small_face(crop) for crop in crops]))
 
 
@@ -93,6 +94,31 @@ def test_small_faces_of_the_papers_crops_are_not_made_by_pillow(monkeypatch: pyt
     monkeypatch.setattr(duplicates, "small_face", refused)
     for shape in shapes:
         duplicates.small_faces(picture("noise", shape, 0)[None])
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 9, 17])
+def test_pictures_turned_together_become_what_each_becomes_alone(count: int) -> None:
+    crops = np.stack([picture("noise", (168, 144), number) for number in range(count)])
+    turned = compiled.Turned(crops)
+    low, faces = reduce_exactly(crops, 8, turned), duplicates.small_faces(crops, turned)
+    for row, crop in enumerate(crops):
+        assert np.array_equal(low[row], pillow(crop))
+        assert np.array_equal(faces[row], duplicates.small_face(crop))
+        assert pixel_digests(crops, low)[row] == pixel_digest(crop, low[row])
+
+
+def test_what_was_turned_must_be_the_pictures_asked_for() -> None:
+    crops = np.stack([picture("noise", (168, 144), number) for number in range(2)])
+    with pytest.raises(AssertionError):
+        reduce_exactly(crops, 8, compiled.Turned(crops[::-1]))
+    with pytest.raises(AssertionError):
+        duplicates.small_faces(crops, compiled.Turned(crops[::-1]))
+
+
+def test_there_may_be_no_picture() -> None:
+    none = np.empty((0, 168, 144, 3), np.uint8)
+    assert pixel_digests(none, none[:, ::8, ::8]) == []
+    assert duplicates.small_faces(none).shape == (0, 32, 32)
 
 
 def test_a_checksum_is_the_documented_sum_with_and_without_them(monkeypatch: pytest.MonkeyPatch) -> None:

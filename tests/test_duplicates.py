@@ -152,9 +152,14 @@ def test_without_another_photo_the_guide_stays(crops: Uint8):
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6), min_size=1, max_size=5), st.data())
+@given(
+    st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6), min_size=1, max_size=5),
+    st.sampled_from([1, 3, 4096]),
+    st.sampled_from([1, 2, 64]),
+    st.data(),
+)
 def test_the_new_guide_is_the_first_from_the_old_one_on_and_round_that_is_no_near_duplicate(
-    shown: list[list[int]], data: st.DataObject
+    shown: list[list[int]], block: int, compared: int, data: st.DataObject
 ):
     pictures = np.random.default_rng(0).integers(0, 256, (3, duplicates.SIDE, duplicates.SIDE), np.uint8)
     faces = pictures[np.concatenate(shown)]  # photos of one number are copies of each other
@@ -173,7 +178,10 @@ def test_the_new_guide_is_the_first_from_the_old_one_on_and_round_that_is_no_nea
             guides.append(start + guide)
             expected.append(start + next(iter(apart), guide))
     before = manifest(guides, np.repeat(np.arange(len(shown)), [len(photos) for photos in shown]))
-    assert duplicates.guides_apart(before, faces, 0.9)["guide_row"].tolist() == expected
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(duplicates, "_BLOCK", block)
+        patch.setattr(duplicates, "_COMPARED", compared)
+        assert duplicates.guides_apart(before, faces, 0.9)["guide_row"].tolist() == expected
 
 
 def test_guides_that_are_apart_are_left_alone(crops: Uint8):

@@ -120,8 +120,6 @@ class Project:
         values["runtime"] = {"device": "cpu", "threads": 1, "checkpoint_seconds": 1e-9, **settings.pop("runtime", {})}
         values["networks"] |= settings.pop("networks", {})
         values[stage] |= settings
-        if stage == "train_adversarial":  # the seeds that it goes on from
-            values["train_psnr"] |= {name: settings[name] for name in ("seed", "more_seeds") if name in settings}
         return check_params(values)
 
     def paths(self, stage: str, variant: str | None = None) -> dict[str, Path]:

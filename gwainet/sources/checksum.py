@@ -7,6 +7,7 @@ against it. Which photo it is, `source_sha256` says.
 """
 
 import hashlib
+import math
 import zlib
 from functools import lru_cache
 
@@ -27,7 +28,7 @@ def pixel_digest(hr: Uint8, lr: Uint8) -> str:
 
 def pixel_digests(hr: Uint8, lr: Uint8) -> list[str]:
     """`pixel_digest` of several images. Shapes: (n, H, W, 3), (n, h, w, 3)."""
-    words = np.ascontiguousarray(hr).reshape(len(hr), -1).view("<u4")
+    words = np.ascontiguousarray(hr).reshape(len(hr), math.prod(hr.shape[1:])).view("<u4")
     totals = (compiled.sum_products if compiled.ready() else _sum_products)(words, _keys(words.shape[1]))
     low = np.ascontiguousarray(lr)
     return [f"{total:016x}{zlib.crc32(image.data):08x}" for total, image in zip(totals.tolist(), low, strict=True)]

@@ -250,7 +250,7 @@ class ZipStore:
         return found
 
     def close(self) -> None:
-        """Close the zip, and forget its table: of many photos it is large."""
+        """Close the zip, and forget its table, which is large where there are many photos: it holds no file then."""
         self._zip.close()
         self._zip.filelist.clear()
         self._zip.NameToInfo.clear()

@@ -15,7 +15,7 @@ from components.fetch_faces import fetch_faces
 from components.prepare_faces import prepare_faces
 from components.pretrain_wnet import pretrain_wnet
 from gwainet.errors import ParamsError, TrackingError
-from gwainet.params import Params, check_params
+from gwainet.params import Params, check_params, load_params
 from gwainet.recorder import NullRecorder
 from gwainet.stages import STAGES
 from gwainet.tracking.execution import data_digest
@@ -165,6 +165,19 @@ def written(folder: Path, *names: str) -> Artifact:
     for name in names:
         (folder / name).write_text(f"{folder.name} {name}")
     return Artifact(str(folder))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_task_takes_the_params_that_it_is_given_which_are_its_own_stages_alone(stage, monkeypatch):
+    monkeypatch.delenv("KFP_RUN_ID", raising=False)
+    seeds = ("train_psnr.seed=4", "train_psnr.more_seeds=[1,2]", "train_adversarial.seed=4")
+    params = load_params(
+        Path(__file__).parents[2] / "params.yaml", "demo", (*seeds, "train_adversarial.more_seeds=[2]")
+    )
+    found = adapter.settings_of(params_of(stage, params))
+    for section in STAGES[stage].sections:
+        if section != "runtime":
+            assert getattr(found, section) == getattr(params, section)
 
 
 def test_a_stage_reads_artifacts_where_they_lie_and_variants_side_by_side_under_dvcs_names(tmp_path):

@@ -1,5 +1,7 @@
 """Stage prepare_faces: rows, splits, guides and means are what docs/formats.md says; nothing is dropped in silence."""
 
+import gc
+import hashlib
 import json
 import os
 import shutil
@@ -8,6 +10,7 @@ import sys
 import zipfile
 from array import array
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,7 @@ from gwainet.files import file_digest, tree_digest
 from gwainet.images import downscale
 from gwainet.params import Params
 from gwainet.recorder import NullRecorder
-from gwainet.sources import crop
+from gwainet.sources import Store, crop, open_store
 from gwainet.sources.checksum import pixel_digest
 from gwainet.stages import fetch_faces, prepare_faces
 from tests.faces import drawn_guides
@@ -158,6 +161,48 @@ def test_counts_digests_and_means_are_those_of_the_files(celeba: Path) -> None:
     pixel_digests[3] = pixel_digest(hr[3] ^ 1, lr[3])
     assert facts["digest"] != prepare_faces.faces_digest(table, pixel_digests)
     assert facts["digest"] != prepare_faces.faces_digest(table.assign(guide_row=0), pixel_digests)
+
+
+def test_the_digest_is_that_of_the_rows_as_json_and_of_their_checksums(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare_faces, "_CHUNK", 2)
+    rows = [
+        [0, 'a "quoted" name, with a comma', True, -1],
+        [1, "h\u00e9l\u00e8ne/\u2603.jpg", False, 2**62],
+        [2, "\U0001f600\\", True, -(2**62)],
+        [3, "", False, 0],
+        [4, "plain.jpg", True, 7],
+    ]
+    columns = ["row", "source_file", "is_target", "guide_row"]
+    lines = [json.dumps(columns), *(f"{json.dumps(row)} {number:024x}" for number, row in enumerate(rows))]
+    expected = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    table = pd.DataFrame(rows, columns=columns).astype({"source_file": "str"})
+    assert prepare_faces.faces_digest(table, [f"{number:024x}" for number in range(5)]) == expected
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_photos_are_opened_once_and_closed_again(
+    tmp_path: Path, fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Store] = []
+
+    def opening(path: Path) -> Store:
+        opened.append(open_store(path))
+        assert opened[-1].files()
+        return opened[-1]
+
+    def refused(*_: object) -> None:
+        raise DataError("no plan")
+
+    write_celeba(tmp_path / "source", celeba_rows(people_per_split=3))
+    paths = {"source": tmp_path / "source", "raw": tmp_path / "raw"}
+    fetch_faces.run(params("celeba"), source=paths["source"], out=paths["raw"], recorder=NullRecorder())
+    monkeypatch.setattr(prepare_faces, "open_store", opening)
+    if fails:
+        monkeypatch.setattr(prepare_faces, "plan", refused)
+    with pytest.raises(DataError, match="no plan") if fails else nullcontext():
+        prepare_faces.run(params("celeba"), **paths, out=tmp_path / "faces", recorder=NullRecorder())
+    assert [store.files() for store in opened] == [{}]  # as a closed zip has it
+    assert gc.isenabled()
 
 
 def test_landmarks_are_the_lists_in_pixels_of_the_crop_and_change_no_other_byte(tmp_path: Path) -> None:
