@@ -650,7 +650,7 @@ def _check_all(values: Mapping[str, Any], origin: str) -> Params:
     if own.more_seeds and (lacking or own.seed != psnr.seed):  # told here, not after the hours of the PSNR phase
         raise ParamsError(
             f"{origin}: train_adversarial.more_seeds = {list(own.more_seeds)}: each goes on from what train_psnr "
-            f"trains with the same seed. Give both stages the same `seed` (train_psnr has {psnr.seed}, train_adversarial "
+            f"trains with the same seed. Give both stages one `seed` (train_psnr has {psnr.seed}, train_adversarial "
             f"{own.seed}), and have all of {list(own.more_seeds)} in train_psnr.more_seeds ({list(psnr.more_seeds)})"
         )
     return params
