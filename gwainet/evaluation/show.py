@@ -99,7 +99,7 @@ def results_table(report: BenchmarkReport, split: str, clocks: Mapping[str, Cloc
     """Systems by metrics; the best of each metric is bold, upper bounds aside."""
     faces = report.splits[split]
     table = _narrow_table(f"{split}: {faces.images} faces of {faces.identities} people")
-    table.add_column("system", no_wrap=True)
+    table.add_column("system")
     for title in (*(COLUMNS[metric] for metric in report.metrics), "ms/face"):
         table.add_column(title, justify="right", no_wrap=True)
     rivals = [entry for entry in report.systems if entry.guide != "target"]
@@ -148,7 +148,7 @@ def costs_table(report: BenchmarkReport, clocks: Mapping[str, Clock], trainings:
     """What each model costs: parameters, operations, time of a face here, and what its training saw and took."""
     devices = sorted({training.device for training in trainings.values() if training.device})
     table = _narrow_table("costs; trained on: " + ("; ".join(devices) or "not known"))
-    table.add_column("model", no_wrap=True)
+    table.add_column("model")
     for title in COSTS:
         table.add_column(title, justify="right", no_wrap=True)
     for line in costs_of(report, clocks, trainings):
@@ -236,7 +236,7 @@ def seeds_table(report: BenchmarkReport, split: str) -> Table | None:
     if not several:
         return None
     table = _narrow_table(f"{split}: over seeds, mean \u00b1 standard deviation")
-    table.add_column("system")  # breaks its lines where a log is narrow: figures are never cut
+    table.add_column("system")
     table.add_column("seeds", justify="right", no_wrap=True)
     for metric in report.metrics:
         table.add_column(COLUMNS[metric].partition(" [")[0], justify="right", no_wrap=True)
@@ -256,7 +256,7 @@ def distances_table(report: BenchmarkReport, split: str) -> Table | None:
         return None
     images = measured[0][1].images
     table = _narrow_table(f"{split}: distance of all {images} faces from the true {images}, dlib's descriptors")
-    table.add_column("system", no_wrap=True)
+    table.add_column("system")
     for title in ("Frechet", "kernel x 1000", "images"):
         table.add_column(title, justify="right", no_wrap=True)
     for title, found in measured:
@@ -269,7 +269,7 @@ def comparisons_table(report: BenchmarkReport, split: str) -> Table:
     titles = {entry.system: entry.title for entry in report.systems}
     columns = [metric for metric in ("psnr", IDENTITY_METRIC) if metric in report.metrics]
     table = _narrow_table(f"{split}: paired differences")
-    table.add_column("difference", no_wrap=True)
+    table.add_column("difference")
     for metric in columns:
         table.add_column(COLUMNS[metric], justify="right", no_wrap=True)
     for pair in report.comparisons:
@@ -284,5 +284,5 @@ def comparisons_table(report: BenchmarkReport, split: str) -> Table:
 
 
 def _narrow_table(title: str) -> Table:
-    """Without lines: all columns fit the 80 characters of a log."""
+    """Without lines, for the 80 characters of a log: the column of names wraps, and no figure is ever cut."""
     return Table(title=title, title_justify="left", box=None, pad_edge=False, collapse_padding=True)
