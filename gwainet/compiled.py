@@ -58,20 +58,18 @@ class Turned:
 
     Attributes:
         pictures: as given.
-        height: H.
         columns: (W, C, n H).
     """
 
     def __init__(self, pictures: Uint8) -> None:
-        count, self.height, width, channels = pictures.shape
         self.pictures = pictures
-        rows = np.ascontiguousarray(pictures).reshape(count * self.height, width * channels)
-        self.columns = _turn(rows).reshape(width, channels, count * self.height)
+        count, height, width, channels = pictures.shape
+        rows = np.ascontiguousarray(pictures).reshape(count * height, width * channels)
+        self.columns = _turn(rows).reshape(width, channels, count * height)
 
     def reduce(self, across: "Taps", down: "Taps") -> Uint8:
         """Resample rows, then columns, as Pillow does. Shapes: across W -> w, down H -> h; -> (n, h, w, C)."""
-        assert _loaded is not None
-        return _reduced(self.columns, self.height, across, down)
+        return _reduced(self.columns, len(self.pictures), across, down)
 
     def reduce_grey(self, box: tuple[int, int, int, int], across: "Taps", down: "Taps") -> Uint8:
         """A part in grey (Pillow's mode L), resampled as by Pillow.
@@ -86,10 +84,10 @@ class Turned:
         """
         assert _loaded is not None
         left, top, right, bottom = box
-        count = self.columns.shape[2] // self.height
+        count, height = self.pictures.shape[:2]
         greys = np.empty((right - left, 1, count * (bottom - top)), np.uint8)
-        _loaded.grey(self.columns[left:right], self.height, top, bottom, greys[:, 0])
-        return _reduced(greys, bottom - top, across, down)[..., 0]
+        _loaded.grey(self.columns[left:right], height, top, bottom, greys[:, 0])
+        return _reduced(greys, count, across, down)[..., 0]
 
 
 def sum_products(words: npt.NDArray[np.uint32], factors: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
@@ -116,14 +114,17 @@ def _turn(rows: Uint8) -> Uint8:
     return sides
 
 
-def _reduced(columns: Uint8, height: int, across: Taps, down: Taps) -> Uint8:
+def _reduced(columns: Uint8, count: int, across: Taps, down: Taps) -> Uint8:
+    """Shapes: columns (W, C, n H) of so many pictures -> (n, h, w, C)."""
     assert _loaded is not None
     _, channels, lines = columns.shape
-    sides = np.empty((len(across[0]), channels, lines), np.uint8)
-    _loaded.across(columns, *across, sides)
-    reduced = np.empty((lines // height, len(down[0]), len(across[0]), channels), np.uint8)
-    _loaded.down(_turn(sides.reshape(-1, lines)), height, *down, reduced)
-    return reduced
+    width = len(across[0])
+    sides = np.empty((1, width, channels, lines), np.uint8)
+    _loaded.reduce(columns[None], *across, sides)
+    rows = _turn(sides.reshape(-1, lines)).reshape(count, -1, 1, width * channels)
+    reduced = np.empty((count, len(down[0]), 1, width * channels), np.uint8)
+    _loaded.reduce(rows, *down, reduced)
+    return reduced.reshape(count, -1, width, channels)
 
 
 def _compile() -> SimpleNamespace:
@@ -138,83 +139,49 @@ def _compile() -> SimpleNamespace:
 
     half = 1 << (_BITS - 1)
 
-    def across(
-        columns: Uint8, first: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], weights: Int32, reduced: Uint8
+    def reduce(
+        pictures: Uint8, first: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], weights: Int32, reduced: Uint8
     ) -> None:
-        _, channels, lines = columns.shape
+        """One pass. Shapes: (n, inputs, channels, lines) -> (n, outputs, channels, lines)."""
+        count, _, channels, lines = pictures.shape
         sums = np.empty(lines, np.int32)  # as wide as Pillow's: weights of a pass sum up to 1.4 at most
-        for output in range(len(first)):
-            count = ends[output] - first[output]
-            for channel in range(channels):
-                sums[:] = half
-                tap = 0
-                while tap + 8 <= count:  # eight at a time: sums are read and written an eighth as often
-                    at = first[output] + tap
-                    w0, w1 = weights[output, tap], weights[output, tap + 1]
-                    w2, w3 = weights[output, tap + 2], weights[output, tap + 3]
-                    w4, w5 = weights[output, tap + 4], weights[output, tap + 5]
-                    w6, w7 = weights[output, tap + 6], weights[output, tap + 7]
-                    c0, c1 = columns[at, channel], columns[at + 1, channel]
-                    c2, c3 = columns[at + 2, channel], columns[at + 3, channel]
-                    c4, c5 = columns[at + 4, channel], columns[at + 5, channel]
-                    c6, c7 = columns[at + 6, channel], columns[at + 7, channel]
-                    for line in range(lines):
-                        sums[line] += (
-                            w0 * np.int32(c0[line])
-                            + w1 * np.int32(c1[line])
-                            + w2 * np.int32(c2[line])
-                            + w3 * np.int32(c3[line])
-                            + w4 * np.int32(c4[line])
-                            + w5 * np.int32(c5[line])
-                            + w6 * np.int32(c6[line])
-                            + w7 * np.int32(c7[line])
-                        )
-                    tap += 8
-                while tap < count:
-                    weight, column = weights[output, tap], columns[first[output] + tap, channel]
-                    for line in range(lines):
-                        sums[line] += weight * np.int32(column[line])
-                    tap += 1
-                side = reduced[output, channel]
-                for line in range(lines):
-                    side[line] = min(max(sums[line] >> _BITS, 0), 255)
-
-    def down(
-        rows: Uint8,
-        height: int,
-        first: npt.NDArray[np.int64],
-        ends: npt.NDArray[np.int64],
-        weights: Int32,
-        reduced: Uint8,
-    ) -> None:
-        width = rows.shape[1]
-        lower = reduced.reshape(len(reduced), len(first), width)
-        sums = np.empty(width, np.int32)
-        for picture in range(len(reduced)):
+        for picture in range(count):
+            columns = pictures[picture]
             for output in range(len(first)):
-                sums[:] = half
-                begin, count = picture * height + first[output], ends[output] - first[output]
-                tap = 0
-                while tap + 4 <= count:
-                    w0, w1 = weights[output, tap], weights[output, tap + 1]
-                    w2, w3 = weights[output, tap + 2], weights[output, tap + 3]
-                    r0, r1 = rows[begin + tap], rows[begin + tap + 1]
-                    r2, r3 = rows[begin + tap + 2], rows[begin + tap + 3]
-                    for place in range(width):
-                        sums[place] += (
-                            w0 * np.int32(r0[place])
-                            + w1 * np.int32(r1[place])
-                            + w2 * np.int32(r2[place])
-                            + w3 * np.int32(r3[place])
-                        )
-                    tap += 4
-                while tap < count:
-                    weight, row = weights[output, tap], rows[begin + tap]
-                    for place in range(width):
-                        sums[place] += weight * np.int32(row[place])
-                    tap += 1
-                for place in range(width):
-                    lower[picture, output, place] = min(max(sums[place] >> _BITS, 0), 255)
+                taps = ends[output] - first[output]
+                for channel in range(channels):
+                    sums[:] = half
+                    tap = 0
+                    while tap + 8 <= taps:  # eight at a time: sums are read and written an eighth as often
+                        at = first[output] + tap
+                        w0, w1 = weights[output, tap], weights[output, tap + 1]
+                        w2, w3 = weights[output, tap + 2], weights[output, tap + 3]
+                        w4, w5 = weights[output, tap + 4], weights[output, tap + 5]
+                        w6, w7 = weights[output, tap + 6], weights[output, tap + 7]
+                        c0, c1 = columns[at, channel], columns[at + 1, channel]
+                        c2, c3 = columns[at + 2, channel], columns[at + 3, channel]
+                        c4, c5 = columns[at + 4, channel], columns[at + 5, channel]
+                        c6, c7 = columns[at + 6, channel], columns[at + 7, channel]
+                        for line in range(lines):
+                            sums[line] += (
+                                w0 * np.int32(c0[line])
+                                + w1 * np.int32(c1[line])
+                                + w2 * np.int32(c2[line])
+                                + w3 * np.int32(c3[line])
+                                + w4 * np.int32(c4[line])
+                                + w5 * np.int32(c5[line])
+                                + w6 * np.int32(c6[line])
+                                + w7 * np.int32(c7[line])
+                            )
+                        tap += 8
+                    while tap < taps:
+                        weight, column = weights[output, tap], columns[first[output] + tap, channel]
+                        for line in range(lines):
+                            sums[line] += weight * np.int32(column[line])
+                        tap += 1
+                    side = reduced[picture, output, channel]
+                    for line in range(lines):
+                        side[line] = min(max(sums[line] >> _BITS, 0), 255)
 
     def grey(columns: Uint8, height: int, top: int, bottom: int, greys: Uint8) -> None:
         part = bottom - top
@@ -236,6 +203,4 @@ def _compile() -> SimpleNamespace:
                 total += np.uint64(line[place]) * factors[place]
             totals[row] = total
 
-    return SimpleNamespace(
-        across=compiled(across), down=compiled(down), grey=compiled(grey), products=compiled(products)
-    )
+    return SimpleNamespace(reduce=compiled(reduce), grey=compiled(grey), products=compiled(products))

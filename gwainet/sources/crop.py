@@ -160,8 +160,6 @@ def _notes(file: str, content: bytes, image: Image.Image) -> list[str]:
 
 def _wrong_suffix(file: str, kind: str) -> list[str]:
     """A note on a file whose name says another format than its bytes; a name without a suffix says nothing."""
-    if file.endswith(_SUFFIXES[kind]):
-        return []
     name = file[file.rfind("/") + 1 :].lower()
     if "." not in name or name.endswith(_SUFFIXES[kind]):
         return []
